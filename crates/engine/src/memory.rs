@@ -151,8 +151,9 @@ impl Memory {
             state.records.push(Arc::new(record));
         }
         let last = Offset(state.records.len() as u64);
-        drop(state);
+        // Before the state is let go: a claim must find it, and heads must not overtake each other.
         shared.head.send_replace(last);
+        drop(state);
         Ok(Appended { first, last })
     }
 
