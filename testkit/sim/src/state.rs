@@ -94,6 +94,8 @@ pub(crate) struct State {
     order: Random,
     numbers: u64,
     items: BTreeMap<u64, Item>,
+    /// Ascending, so that the choice does not depend on the order in which items were woken: tokio's
+    /// `watch` wakes its receivers in an order that no seed governs.
     ready: Vec<u64>,
     groups: Vec<Group>,
 }
@@ -148,7 +150,7 @@ impl State {
             work: Some(work),
         };
         self.items.insert(number, item);
-        self.ready.push(number);
+        self.make_ready(number);
         (number, None)
     }
 
@@ -158,9 +160,15 @@ impl State {
         };
         if item.phase == Phase::Resting {
             item.phase = Phase::Ready;
-            self.ready.push(number);
+            self.make_ready(number);
         } else {
             item.woken = true;
+        }
+    }
+
+    fn make_ready(&mut self, number: u64) {
+        if let Err(place) = self.ready.binary_search(&number) {
+            self.ready.insert(place, number);
         }
     }
 
@@ -182,7 +190,7 @@ impl State {
                 }
             }
             let index = self.order.index(self.ready.len());
-            let number = self.ready.swap_remove(index);
+            let number = self.ready.remove(index);
             let Some(item) = self.items.get_mut(&number) else {
                 continue;
             };
@@ -234,14 +242,13 @@ impl State {
             After::Rest => {
                 item.woken = false;
                 item.phase = Phase::Ready;
-                self.ready.push(number);
             }
-            After::Again => {
-                item.phase = Phase::Ready;
-                self.ready.push(number);
-            }
+            After::Again => item.phase = Phase::Ready,
         }
         item.work = work;
+        if item.phase == Phase::Ready {
+            self.make_ready(number);
+        }
         None
     }
 
@@ -314,7 +321,9 @@ impl State {
         self.note_process("thaw", process);
         let group = &mut self.groups[process];
         group.frozen = false;
-        self.ready.append(&mut group.held);
+        for number in std::mem::take(&mut group.held) {
+            self.make_ready(number);
+        }
     }
 
     pub(crate) fn step_clock(&mut self, process: usize, micros: i64) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use everfold_engine::World;
 use everfold_engine::world::{Machine, Progress};
 use everfold_sim::{Cause, Settings, Simulation, yield_now};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -55,6 +55,27 @@ fn two_runs_of_a_seed_are_equal_byte_by_byte() {
     for seed in 0..20 {
         assert_eq!(busy_run(seed), busy_run(seed));
     }
+}
+
+/// Its receivers are spread over several lists by a generator that has no seed.
+#[test]
+fn the_order_in_which_a_watch_wakes_makes_no_difference() {
+    let trace = || {
+        let simulation = Simulation::new(9);
+        let (sender, receiver) = watch::channel(0);
+        for _ in 0..30 {
+            let mut receiver = receiver.clone();
+            let heard = async move { while receiver.changed().await.is_ok() {} };
+            simulation.world().spawn("receiver", Box::pin(heard));
+        }
+        simulation.settle();
+        for value in 1..5 {
+            sender.send_replace(value);
+            simulation.settle();
+        }
+        simulation.trace()
+    };
+    assert!((0..10).all(|_| trace() == trace()));
 }
 
 #[test]
