@@ -1,1 +1,28 @@
-//! everfold-contract
+//! The engine contract as a suite: whoever writes an [`Engine`](everfold_engine::Engine) says in a
+//! [`Harness`] how to open one, and every case of [`CASES`] is run against it.
+//!
+//! ```no_run
+//! # async fn test(harness: &dyn everfold_contract::Harness) {
+//! let report = everfold_contract::run(harness).await;
+//! // Cases that do not apply are listed by name: nothing is skipped silently.
+//! report.assert(&["entities_are_read_by_key"]);
+//! # }
+//! ```
+//!
+//! No case asserts how long something takes. A case that never ends is failed by the harness's
+//! clock, which costs nothing in a simulated world.
+
+#[macro_use]
+mod check;
+mod bench;
+mod cases;
+mod harness;
+mod model;
+mod owner;
+mod report;
+mod sample;
+mod suite;
+
+pub use harness::{Ending, Harness, Log, Offers, PARTITIONS};
+pub use report::{Outcome, Report, Verdict};
+pub use suite::{CASES, Case, run, run_case};
