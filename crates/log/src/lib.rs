@@ -1,1 +1,35 @@
-//! everfold-log
+//! The embedded log engine: one journal for all partitions, one durable write per group.
+//!
+//! A [`Log`] keeps its records in segments, append-only files in one directory, and implements
+//! [`everfold_engine::Engine`]. `docs/format.md` describes every byte.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use everfold_engine::{Engine, Partition, world::System};
+//! use everfold_log::{Log, Options};
+//! let log = Log::open_directory("data", System::current(), Options::default())?;
+//! let claim = log.claim(Partition(0)).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod areas;
+mod decode;
+pub mod disk;
+mod error;
+pub mod frame;
+mod index;
+mod journal;
+mod log;
+mod open;
+mod options;
+mod partition;
+mod read;
+pub mod recovery;
+pub mod segment;
+
+pub use disk::{Directory, Disk, MemoryDisk};
+pub use error::{Damage, OpenError};
+pub use log::Log;
+pub use open::Report;
+pub use options::Options;
