@@ -37,13 +37,17 @@ pub(crate) fn same<T: PartialEq + std::fmt::Debug>(
     expected: &T,
     what: &str,
 ) -> Checked {
-    ensure!(
-        actual == expected,
+    if actual == expected {
+        return Ok(());
+    }
+    let (expected, actual) = (format!("{expected:?}"), format!("{actual:?}"));
+    let equal = expected.bytes().zip(actual.bytes());
+    let start = equal.take_while(|(a, b)| a == b).count();
+    Err(format!(
         "{what}: expected {}, got {}",
-        short(expected),
-        short(actual)
-    );
-    Ok(())
+        around(&expected, start),
+        around(&actual, start)
+    ))
 }
 
 /// Says what was tried where a call failed that had no right to.
@@ -57,12 +61,17 @@ impl<T, E: std::fmt::Debug> Tried<T> for Result<T, E> {
     }
 }
 
-/// Payloads of megabytes do not belong in a message.
-fn short(value: &impl std::fmt::Debug) -> String {
-    const LIMIT: usize = 600;
-    let text = format!("{value:?}");
-    match text.char_indices().nth(LIMIT) {
-        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
-        None => text,
-    }
+/// The text about a place in it: payloads of megabytes do not belong in a message.
+fn around(text: &str, place: usize) -> String {
+    const BEFORE: usize = 100;
+    const AFTER: usize = 300;
+    let start = text.floor_char_boundary(place.saturating_sub(BEFORE));
+    let end = text.floor_char_boundary(place + AFTER);
+    let mark = |cut: bool| if cut { "…" } else { "" };
+    format!(
+        "{}{}{}",
+        mark(start > 0),
+        &text[start..end],
+        mark(end < text.len())
+    )
 }
