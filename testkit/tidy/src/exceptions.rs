@@ -1,0 +1,103 @@
+//! Where a rule does not hold, and why.
+
+/// A file, or a folder that ends with `/`, in which a rule is not applied.
+pub struct Exception {
+    /// The rule's name.
+    pub rule: &'static str,
+    /// From the root of the repository.
+    pub path: &'static str,
+    /// Why it is right there.
+    pub reason: &'static str,
+}
+
+const fn except(rule: &'static str, path: &'static str, reason: &'static str) -> Exception {
+    Exception { rule, path, reason }
+}
+
+/// All of them.
+pub const EXCEPTIONS: &[Exception] = &[
+    except(
+        "task",
+        "crates/engine/src/world/system.rs",
+        "the real world's tasks",
+    ),
+    except(
+        "clock",
+        "crates/engine/src/world/system.rs",
+        "the real world's clock",
+    ),
+    except(
+        "thread",
+        "crates/engine/src/world/system.rs",
+        "the real world's drivers",
+    ),
+    except(
+        "timer",
+        "crates/engine/src/world/system.rs",
+        "the real world's timers",
+    ),
+    except(
+        "randomness",
+        "crates/engine/src/world/system.rs",
+        "the real world's randomness",
+    ),
+    except(
+        "map",
+        "crates/engine/src/map.rs",
+        "gives the standard maps a stated seed",
+    ),
+    except(
+        "thread",
+        "testkit/sim/src/simulation.rs",
+        "asks whether it panics, starts nothing",
+    ),
+    except(
+        "task",
+        "crates/node/",
+        "the outer world: serves a network on the real runtime",
+    ),
+    except(
+        "timer",
+        "crates/node/",
+        "the outer world: time limits of connections",
+    ),
+    except(
+        "thread",
+        "crates/node/",
+        "the outer world: starts the real runtime",
+    ),
+    except(
+        "clock",
+        "crates/node/",
+        "the outer world: shows people the time",
+    ),
+    except(
+        "clock",
+        "bench/",
+        "measures real time; nothing of it is simulated",
+    ),
+    except(
+        "thread",
+        "bench/",
+        "loads real cores; nothing of it is simulated",
+    ),
+    except(
+        "task",
+        "bench/",
+        "loads the real runtime; nothing of it is simulated",
+    ),
+    except(
+        "timer",
+        "bench/",
+        "measures for a real duration; nothing of it is simulated",
+    ),
+];
+
+/// Whether an exception covers this file.
+pub fn excepted(rule: &str, path: &str) -> bool {
+    EXCEPTIONS.iter().any(|exception| {
+        exception.rule == rule
+            && (exception.path == path
+                || (exception.path.ends_with('/') && path.starts_with(exception.path)))
+    })
+}
