@@ -34,3 +34,8 @@ pub fn uuid7(now: Timestamp, random_high: u64, random_low: u64) -> Uuid {
     random[8..].copy_from_slice(&random_high.to_le_bytes()[..2]);
     uuid::Builder::from_unix_timestamp_millis(now.millis().max(0) as u64, &random).into_uuid()
 }
+
+/// A version 8 UUID (RFC 9562) of a hash: the same for the same thing, always.
+pub fn name_based_id(hash: [u8; 16]) -> Uuid {
+    uuid::Builder::from_custom_bytes(hash).into_uuid()
+}

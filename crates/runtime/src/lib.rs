@@ -1,1 +1,46 @@
-//! everfold-runtime
+//! Runs applications over an engine: owns partitions, decides commands on state in memory, appends
+//! what was decided, and hands it to views and reactors.
+
+mod application;
+mod boundary;
+mod decision;
+mod entity;
+mod error;
+mod event;
+mod handler;
+mod key;
+mod node;
+mod owner;
+mod reactor;
+mod schema;
+mod stream;
+pub mod testing;
+mod together;
+mod view;
+
+pub use application::{Application, StartError};
+pub use boundary::{BoundaryRef, Condition, Label, Query, Selection};
+pub use decision::{Context, Decision, Emit, Verdict, emit, reject, reply};
+pub use entity::{Command, Decide, Entity, Evolve};
+pub use error::{CommandError, QueryError, SendError};
+pub use event::{DecodeError, Event, EventSchema};
+pub use handler::{HandlerStatus, Parked};
+pub use key::Key;
+pub use node::{EntityRef, Node, NodeOptions, OwnerReport, Sending};
+pub use owner::Sent;
+pub use reactor::{At, Outbound, Reaction, Reactor, command, nothing};
+pub use stream::{Expected, NewEvent, StreamRef};
+pub use together::{DecideTogether, Joint, Members, States, TogetherRef};
+pub use view::{Ask, IntoKeys, Row, View, ViewRef};
+
+pub use everfold_engine as engine;
+
+/// What derived code refers to; no part of the interface.
+#[doc(hidden)]
+pub mod __private {
+    pub use serde;
+    pub use serde_json;
+
+    pub use crate::event::{decode_json, encode_json};
+    pub use everfold_engine::Text;
+}

@@ -1,0 +1,7 @@
+//! What nearly every application needs: `use everfold::prelude::*;`.
+
+#[doc(no_inline)]
+pub use crate::{
+    Application, At, Command, Context, Decide, Decision, Entity, Event, Evolve, Key, Never,
+    Reaction, Reactor, View, command, emit, nothing, reject, reply,
+};

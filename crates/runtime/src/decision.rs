@@ -1,0 +1,124 @@
+//! What a decision may say.
+
+use everfold_engine::{Text, Timestamp, Uuid};
+
+use crate::entity::{Command, Decide, Entity};
+
+/// Accepted with events and a reply, or rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict<Event, Reply, Rejection> {
+    /// What happened, and the answer.
+    Accepted {
+        /// In the order they happened; may be empty.
+        events: Vec<Event>,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Understood and refused; nothing happened.
+    Rejected(Rejection),
+}
+
+/// What `E` decided on a command `C`; made by [`emit`], [`reply`] and [`reject`].
+#[allow(type_alias_bounds)]
+pub type Decision<E: Decide<C>, C: Command> =
+    Verdict<<E as Entity>::Event, <E as Decide<C>>::Reply, <E as Decide<C>>::Rejection>;
+
+/// Something happened. More may follow; a reply ends it.
+///
+/// ```
+/// # use everfold_runtime::{Verdict, emit};
+/// let verdict: Verdict<&str, u8, ()> = emit("opened").and("greeted").reply(1);
+/// assert_eq!(verdict, Verdict::Accepted { events: vec!["opened", "greeted"], reply: 1 });
+/// ```
+pub fn emit<Event>(event: Event) -> Emit<Event> {
+    Emit {
+        events: vec![event],
+    }
+}
+
+/// Accepted, and there is nothing new to say.
+pub fn reply<Event, Reply, Rejection>(reply: Reply) -> Verdict<Event, Reply, Rejection> {
+    Verdict::Accepted {
+        events: Vec::new(),
+        reply,
+    }
+}
+
+/// Understood and refused.
+pub fn reject<Event, Reply, Rejection>(rejection: Rejection) -> Verdict<Event, Reply, Rejection> {
+    Verdict::Rejected(rejection)
+}
+
+/// Events on their way into a decision.
+#[must_use = "events count only with a reply: `.reply(...)`"]
+#[derive(Clone, Debug)]
+pub struct Emit<Event> {
+    events: Vec<Event>,
+}
+
+impl<Event> Emit<Event> {
+    /// And then this happened.
+    pub fn and(mut self, event: Event) -> Self {
+        self.events.push(event);
+        self
+    }
+
+    /// And then all these happened.
+    pub fn and_all(mut self, events: impl IntoIterator<Item = Event>) -> Self {
+        self.events.extend(events);
+        self
+    }
+
+    /// The answer to the command.
+    pub fn reply<Reply, Rejection>(self, reply: Reply) -> Verdict<Event, Reply, Rejection> {
+        Verdict::Accepted {
+            events: self.events,
+            reply,
+        }
+    }
+}
+
+/// All that a decision may know beside state and command.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub(crate) entity: Text,
+    pub(crate) version: u64,
+    pub(crate) effective: Timestamp,
+    pub(crate) now: Timestamp,
+    pub(crate) principal: Text,
+    pub(crate) seed: Uuid,
+}
+
+impl Context {
+    /// The id of the entity that decides.
+    pub fn entity_id(&self) -> &str {
+        &self.entity
+    }
+
+    /// How many events the entity has had.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Business time of the command; its events carry it.
+    pub fn effective(&self) -> Timestamp {
+        self.effective
+    }
+
+    /// When the command is being decided.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Who asked; empty if nobody said.
+    pub fn principal(&self) -> &str {
+        &self.principal
+    }
+
+    /// A fresh id; another one for each `index`.
+    pub fn new_id(&self, index: u64) -> Uuid {
+        let mixed = xxhash_rust::xxh3::xxh3_64_with_seed(self.seed.as_bytes(), index);
+        let high = xxhash_rust::xxh3::xxh3_64_with_seed(self.seed.as_bytes(), !index);
+        everfold_engine::uuid7(self.now, high, mixed)
+    }
+}

@@ -1,0 +1,118 @@
+//! How commands and queries fail.
+
+use everfold_engine::engine::ReadError;
+use everfold_engine::name::BadName;
+use everfold_engine::position::ForeignPosition;
+use everfold_engine::slot::Partition;
+
+/// A command that was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError<Rejection> {
+    /// Understood and refused.
+    #[error("rejected: {0:?}")]
+    Rejected(Rejection),
+    /// It could not be processed.
+    #[error(transparent)]
+    Failed(#[from] CommandError),
+}
+
+/// A command that could not be processed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// The entity's name cannot be stored.
+    #[error(transparent)]
+    BadName(#[from] BadName),
+    /// The application has no such entity type.
+    #[error("this application has no entity type {0:?}: add `.entity::<...>()`")]
+    UnknownEntity(String),
+    /// Nothing happened: its events exceed a limit of the log.
+    #[error("not done: its events are too large ({0}); send less at once")]
+    TooLarge(String),
+    /// Nothing happened: the store takes no writes now.
+    #[error("not done: partition {partition} is unavailable: {reason}; try again later")]
+    Unavailable {
+        /// The entity's partition.
+        partition: Partition,
+        /// What the store said.
+        reason: String,
+    },
+    /// Nothing happened: another node owns the entity now.
+    #[error("not done: partition {0} has a newer owner; send it there")]
+    Fenced(Partition),
+    /// It may or may not have happened.
+    #[error("it is not known whether it was done: {0}; ask again with the same command id")]
+    Unknown(String),
+    /// The command id was used for another command.
+    #[error("command id {0} was used for another command before; use a new id for a new command")]
+    IdReused(everfold_engine::Uuid),
+    /// The command id is too old or from the future: whether it was done before is not known.
+    #[error(
+        "command id {id} lies outside the window in which repeats are recognised ({reason}); use a new id if the command was never sent"
+    )]
+    IdExpired {
+        /// The id.
+        id: everfold_engine::Uuid,
+        /// Which side of the window.
+        reason: &'static str,
+    },
+    /// Nothing happened: the condition on the boundary or the expected version did not hold.
+    #[error("not done: {0}; read again and decide anew")]
+    Conflict(String),
+    /// Nothing happened: the entities of one command live in different partitions.
+    #[error(
+        "not done: {0} and {1} do not share a {{tag}}, so they cannot change in one command; give their ids the same tag or use a reactor"
+    )]
+    NotTogether(String, String),
+    /// Nothing happened: a stored event cannot be read by this build, so the state is not known.
+    #[error("not done: the history of {entity} cannot be read: {reason}")]
+    History {
+        /// The entity.
+        entity: String,
+        /// Why.
+        reason: String,
+    },
+    /// Nothing happened: application code panicked.
+    #[error("not done: the application panicked while deciding on {0}; see its log")]
+    Panicked(String),
+    /// Nothing happened: a value cannot be written as JSON.
+    #[error("not done: a value cannot be written as JSON: {0}")]
+    Encoding(String),
+    /// Nothing happened: too many commands wait.
+    #[error("not done: partition {0} is overloaded; slow down and try again")]
+    Overloaded(Partition),
+    /// The node is closing or closed.
+    #[error("the node is shutting down; send it to another one or try again later")]
+    Closed,
+    /// The answer did not come in time; it may or may not have happened.
+    #[error("no answer within the deadline; ask again with the same command id")]
+    Deadline,
+}
+
+/// A query that has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// The view has not reached the token in time.
+    #[error(
+        "view {view} is behind by {behind} records after waiting; try again or ask without the token"
+    )]
+    Behind {
+        /// The view.
+        view: String,
+        /// How many records of the partitions asked for are missing.
+        behind: u64,
+    },
+    /// The token is of another log.
+    #[error(transparent)]
+    ForeignPosition(#[from] ForeignPosition),
+    /// No such view runs here.
+    #[error("this application runs no view {0:?}: add `.view(...)`")]
+    UnknownView(String),
+    /// The log could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The owner could not answer.
+    #[error(transparent)]
+    Owner(#[from] CommandError),
+}

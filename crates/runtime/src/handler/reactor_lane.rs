@@ -1,0 +1,713 @@
+//! Runs a reactor: one lane per source partition, many entities at once, each in order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use everfold_engine::engine::{Area, Put, PutError, ReadError, ReadLimit, Revision};
+use everfold_engine::map::{Map, seeded};
+use everfold_engine::record::{Kind, Source};
+use everfold_engine::slot::Partition;
+use everfold_engine::{Bytes, EntityKey, Offset, Record, Text, Uuid};
+use tokio::sync::{mpsc, watch};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::raised;
+use super::{ByKind, Delivered, Ground, HandlerStatus, Parked, by_kind};
+use crate::error::CommandError;
+use crate::owner::{Envelope, guard};
+use crate::reactor::{At, Outcome, Outgoing, Reaction, Reactor};
+use crate::schema::Registry;
+
+/// A chain of reactions longer than this is taken for a loop.
+const MOST_HOPS: u32 = 64;
+/// Entities of one partition worked on at once.
+const MOST_KEYS: usize = 256;
+/// Events between the checkpoint and the newest one read.
+const MOST_OPEN: usize = 8192;
+/// Attempts before an entity's events are parked.
+const ATTEMPTS: u32 = 6;
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// A reactor that can be started.
+pub(crate) struct ReactorTask(pub(crate) Reactor);
+
+/// A reactor that runs.
+pub(crate) struct RunningReactor {
+    name: &'static str,
+    lanes: Vec<Arc<LaneStatus>>,
+    finished: Vec<watch::Receiver<bool>>,
+}
+
+struct LaneStatus {
+    partition: Partition,
+    /// Every event up to here is finished, though perhaps not yet stored so.
+    reached: watch::Sender<Offset>,
+    parked: Mutex<BTreeMap<Text, ParkedKey>>,
+    retrying: AtomicU64,
+    unmapped: AtomicU64,
+    retry: mpsc::UnboundedSender<Text>,
+}
+
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+struct ParkedKey {
+    reason: String,
+    offsets: Vec<u64>,
+}
+
+impl ReactorTask {
+    pub(crate) fn start(self, ground: &Ground, registry: &Registry) -> RunningReactor {
+        let name = self.0.name;
+        let subscriptions = self.0.subscriptions.into_iter().filter_map(|sub| {
+            let kind = registry.owner_of(sub.event)?.name.clone();
+            Some((kind, sub.react))
+        });
+        let react = Arc::new(by_kind(subscriptions));
+        let mut running = RunningReactor {
+            name,
+            lanes: Vec::new(),
+            finished: Vec::new(),
+        };
+        for partition in ground.engine.identity().layout.all() {
+            let (retry, retries) = mpsc::unbounded_channel();
+            let status = Arc::new(LaneStatus {
+                partition,
+                reached: watch::Sender::new(Offset(0)),
+                parked: Mutex::default(),
+                retrying: AtomicU64::new(0),
+                unmapped: AtomicU64::new(0),
+                retry,
+            });
+            let (finished, finish) = watch::channel(false);
+            running.lanes.push(status.clone());
+            running.finished.push(finish);
+            let (ground, react) = (ground.clone(), react.clone());
+            let world = ground.world.clone();
+            let task = async move {
+                run(name, partition, ground, react, status, retries).await;
+                finished.send_replace(true);
+            };
+            world.spawn("reactor", Box::pin(task));
+        }
+        running
+    }
+}
+
+impl RunningReactor {
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn finished(&self) -> Vec<watch::Receiver<bool>> {
+        self.finished.clone()
+    }
+
+    pub(crate) fn reached(&self, partition: Partition) -> Option<watch::Receiver<Offset>> {
+        Some(self.lanes.get(partition.index())?.reached.subscribe())
+    }
+
+    pub(crate) fn status(&self, heads: &[Offset]) -> HandlerStatus {
+        let behind = |lane: &Arc<LaneStatus>| {
+            heads[lane.partition.index()]
+                .0
+                .saturating_sub(lane.reached.borrow().0)
+        };
+        let count = |of: fn(&LaneStatus) -> &AtomicU64| {
+            self.lanes
+                .iter()
+                .map(|lane| of(lane).load(Ordering::Relaxed))
+                .sum()
+        };
+        HandlerStatus {
+            name: self.name.to_owned(),
+            kind: "reactor",
+            version: 0,
+            behind: self.lanes.iter().map(behind).sum(),
+            parked: self
+                .parked()
+                .iter()
+                .map(|parked| parked.offsets.len() as u64)
+                .sum(),
+            retrying: count(|lane| &lane.retrying),
+            unmapped_rejections: count(|lane| &lane.unmapped),
+        }
+    }
+
+    pub(crate) fn parked(&self) -> Vec<Parked> {
+        let mut all = Vec::new();
+        for lane in &self.lanes {
+            for (key, parked) in lane
+                .parked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+            {
+                all.push(Parked {
+                    handler: self.name.to_owned(),
+                    partition: lane.partition.0,
+                    key: key.to_string(),
+                    offsets: parked.offsets.clone(),
+                    reason: parked.reason.clone(),
+                });
+            }
+        }
+        all
+    }
+
+    /// Tries an entity's parked events again, in order. Says whether there were any.
+    pub(crate) fn retry(&self, key: &str) -> bool {
+        let parked_in = |lane: &&Arc<LaneStatus>| {
+            lane.parked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains_key(key)
+        };
+        let mut found = false;
+        for lane in self.lanes.iter().filter(parked_in) {
+            found |= lane.retry.send(key.into()).is_ok();
+        }
+        found
+    }
+}
+
+type React =
+    ByKind<Arc<dyn Fn(&Delivered) -> Result<Reaction, crate::event::DecodeError> + Send + Sync>>;
+
+struct Lane {
+    name: &'static str,
+    partition: Partition,
+    ground: Ground,
+    react: Arc<React>,
+    status: Arc<LaneStatus>,
+    /// Read up to here.
+    cursor: Offset,
+    /// Events read and not all finished, ascending.
+    open: VecDeque<(Offset, bool)>,
+    /// Waiting events of entities that are worked on.
+    keys: Map<Text, VecDeque<Arc<Delivered>>>,
+    finished: mpsc::UnboundedSender<(Text, Offset, Result<(), String>)>,
+    /// The lowest position that commands may be sent for again.
+    settled: Arc<AtomicU64>,
+    revision: Revision,
+    stored: Offset,
+    parked_changed: bool,
+    removed: Vec<Text>,
+}
+
+async fn run(
+    name: &'static str,
+    partition: Partition,
+    ground: Ground,
+    react: Arc<React>,
+    status: Arc<LaneStatus>,
+    mut retries: mpsc::UnboundedReceiver<Text>,
+) {
+    let mut stop = ground.stop.clone();
+    let (finished, mut finishes) = mpsc::unbounded_channel();
+    let mut lane = Lane {
+        name,
+        partition,
+        cursor: Offset(0),
+        open: VecDeque::new(),
+        keys: seeded(ground.world.random()),
+        finished,
+        settled: Arc::new(AtomicU64::new(0)),
+        revision: Revision(0),
+        stored: Offset(0),
+        parked_changed: false,
+        removed: Vec::new(),
+        ground: ground.clone(),
+        react,
+        status,
+    };
+    let loaded = async {
+        let epoch = ground.epoch(partition).await;
+        while lane.load().await.is_err() {
+            ground.world.sleep(LONGEST_PAUSE).await;
+        }
+        epoch
+    };
+    tokio::select! { biased;
+        () = raised(&mut stop) => return,
+        epoch = loaded => if epoch.is_none() { return },
+    }
+    let Some(feed) = ground.feeds.get(partition.index()).cloned() else {
+        return;
+    };
+    let mut tick = ground.world.sleep(CHECKPOINT_EVERY);
+    let mut next = Box::pin(read(feed.clone(), lane.cursor, ground.clone()));
+    loop {
+        let room = lane.open.len() < MOST_OPEN && lane.keys.len() < MOST_KEYS;
+        tokio::select! { biased;
+            () = raised(&mut stop) => break,
+            Some((key, offset, result)) = finishes.recv() => lane.finish(key, offset, result),
+            Some(key) = retries.recv() => lane.retry(key).await,
+            () = &mut tick => {
+                lane.store().await;
+                tick = ground.world.sleep(CHECKPOINT_EVERY);
+            }
+            fed = &mut next, if room => {
+                for delivered in fed.after(lane.cursor) {
+                    lane.take(delivered.clone());
+                }
+                lane.cursor = fed.next;
+                lane.advance();
+                next = Box::pin(read(feed.clone(), lane.cursor, ground.clone()));
+            }
+        }
+    }
+    // What was sent is known by its id; what is not finished is sent again after the next start.
+    lane.store().await;
+}
+
+async fn read(feed: Arc<super::Feed>, cursor: Offset, ground: Ground) -> Arc<super::Fed> {
+    loop {
+        match feed.next(cursor).await {
+            Ok(fed) => return fed,
+            Err(_) => ground.world.sleep(LONGEST_PAUSE).await,
+        }
+    }
+}
+
+impl Lane {
+    fn area(&self) -> Area {
+        Area {
+            name: format!("reactor/{}", self.name).into(),
+            partition: self.partition,
+        }
+    }
+
+    async fn load(&mut self) -> Result<(), ReadError> {
+        let engine = self.ground.engine.clone();
+        let area = self.area();
+        self.revision = engine.revision(&area).await?;
+        let checkpoint = engine.get(&area, b"c").await?;
+        let stored =
+            checkpoint.and_then(|bytes| Some(u64::from_le_bytes(bytes[..].try_into().ok()?)));
+        // Ahead of the log: it was made from another one.
+        let head = engine.safe_head(self.partition).await?;
+        self.stored = stored
+            .map(Offset)
+            .filter(|stored| *stored <= head)
+            .unwrap_or_default();
+        self.cursor = self.stored;
+        let mut last: Option<Bytes> = Some(Bytes::from_static(b"p"));
+        while let Some(after) = last.take() {
+            for (key, value) in engine.scan(&area, Some(&after), 1024).await? {
+                let name = key
+                    .strip_prefix(b"p")
+                    .and_then(|name| std::str::from_utf8(name).ok());
+                if let (Some(name), Ok(parked)) = (name, serde_json::from_slice(&value)) {
+                    self.parked().insert(name.into(), parked);
+                }
+                last = Some(key);
+            }
+        }
+        self.status.reached.send_replace(self.cursor);
+        self.settle();
+        Ok(())
+    }
+
+    fn parked(&self) -> std::sync::MutexGuard<'_, BTreeMap<Text, ParkedKey>> {
+        self.status
+            .parked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an event up: to be worked on now, after its predecessors, or set aside with them.
+    fn take(&mut self, delivered: Arc<Delivered>) {
+        let record = delivered.record();
+        let entity = &record.portable.entity;
+        if record.kind != Kind::Event || !self.react.contains_key(&entity.kind) {
+            return;
+        }
+        let key = Text::from(entity.to_string());
+        let offset = record.local.offset;
+        if let Some(parked) = self.parked().get_mut(&key) {
+            if !parked.offsets.contains(&offset.0) {
+                parked.offsets.push(offset.0);
+            }
+        } else {
+            self.open.push_back((offset, false));
+            match self.keys.get_mut(&key) {
+                Some(waiting) => waiting.push_back(delivered),
+                None => {
+                    if self.begin(&key, delivered) {
+                        self.keys.insert(key, VecDeque::new());
+                    } else {
+                        self.done(offset);
+                    }
+                }
+            }
+            return;
+        }
+        self.parked_changed = true;
+    }
+
+    /// Starts to work on an event; says whether there is anything to do.
+    fn begin(&self, key: &Text, delivered: Arc<Delivered>) -> bool {
+        let record = delivered.record().clone();
+        let Some(react) = self.react.get(&record.portable.entity.kind).cloned() else {
+            return false;
+        };
+        let first = guard(&record.portable.entity, || react(&delivered));
+        if matches!(&first, Ok(Ok(reaction)) if reaction.outgoing.is_empty()) {
+            return false;
+        }
+        let job = Job {
+            name: self.name,
+            partition: self.partition,
+            ground: self.ground.clone(),
+            status: self.status.clone(),
+            settled: self.settled.clone(),
+            record,
+        };
+        let (key, finished) = (key.clone(), self.finished.clone());
+        let work = async move {
+            let offset = job.record.local.offset;
+            let again = || guard(&job.record.portable.entity, || react(&delivered));
+            let result = job.run(first, again).await;
+            let _ = finished.send((key, offset, result));
+        };
+        self.ground.world.spawn("reaction", Box::pin(work));
+        true
+    }
+
+    fn finish(&mut self, key: Text, offset: Offset, result: Result<(), String>) {
+        let Some(mut waiting) = self.keys.remove(&key) else {
+            return;
+        };
+        if let Err(reason) = result {
+            let mut offsets = vec![offset.0];
+            offsets.extend(
+                waiting
+                    .drain(..)
+                    .map(|delivered| delivered.record().local.offset.0),
+            );
+            self.park(&key, reason, &offsets);
+            offsets
+                .into_iter()
+                .for_each(|offset| self.done(Offset(offset)));
+        } else {
+            self.succeed(&key, offset);
+            while let Some(next) = waiting.pop_front() {
+                let offset = next.record().local.offset;
+                if self.begin(&key, next) {
+                    self.keys.insert(key, waiting);
+                    self.advance();
+                    return;
+                }
+                self.succeed(&key, offset);
+            }
+            if self.parked().contains_key(&key) {
+                // Events that came while the parked ones were tried again.
+                let _ = self.status.retry.send(key);
+            }
+        }
+        self.advance();
+    }
+
+    fn park(&mut self, key: &Text, reason: String, offsets: &[u64]) {
+        let mut parked = self.parked();
+        let entry = parked.entry(key.clone()).or_insert_with(|| ParkedKey {
+            reason: String::new(),
+            offsets: Vec::new(),
+        });
+        entry.reason = reason;
+        entry.offsets.extend_from_slice(offsets);
+        entry.offsets.sort_unstable();
+        entry.offsets.dedup();
+        drop(parked);
+        self.parked_changed = true;
+    }
+
+    fn succeed(&mut self, key: &Text, offset: Offset) {
+        self.done(offset);
+        let mut parked = self.parked();
+        let Some(entry) = parked.get_mut(key) else {
+            return;
+        };
+        entry.offsets.retain(|parked| *parked != offset.0);
+        let empty = entry.offsets.is_empty();
+        if empty {
+            parked.remove(key);
+        }
+        drop(parked);
+        if empty {
+            self.removed.push(key.clone());
+        }
+        self.parked_changed = true;
+    }
+
+    fn done(&mut self, offset: Offset) {
+        let place = self
+            .open
+            .binary_search_by_key(&offset, |(offset, _)| *offset);
+        if let Ok(index) = place {
+            self.open[index].1 = true;
+        }
+    }
+
+    /// Moves the finished prefix on.
+    fn advance(&mut self) {
+        while self.open.front().is_some_and(|(_, done)| *done) {
+            self.open.pop_front();
+        }
+        let reached = self
+            .open
+            .front()
+            .map_or(self.cursor, |(offset, _)| Offset(offset.0 - 1));
+        if reached > *self.status.reached.borrow() {
+            self.status.reached.send_replace(reached);
+        }
+    }
+
+    /// Commands for events up to here will never be sent again: the lower of the stored checkpoint
+    /// and the oldest parked event.
+    fn settle(&self) {
+        let oldest = self
+            .parked()
+            .values()
+            .flat_map(|parked| parked.offsets.first().copied())
+            .min();
+        let settled = oldest.map_or(self.stored.0, |oldest| self.stored.0.min(oldest - 1));
+        self.settled.store(settled, Ordering::Relaxed);
+    }
+
+    async fn store(&mut self) {
+        let reached = *self.status.reached.borrow();
+        if reached == self.stored && !self.parked_changed {
+            return;
+        }
+        let Some(epoch) = self.ground.epoch(self.partition).await else {
+            return;
+        };
+        let checkpoint = Bytes::copy_from_slice(&reached.0.to_le_bytes());
+        let mut changes = vec![(Bytes::from_static(b"c"), Some(checkpoint))];
+        for key in self.removed.drain(..) {
+            changes.push((parked_key(&key), None));
+        }
+        for (key, parked) in self.parked().iter() {
+            if let Ok(value) = serde_json::to_vec(parked) {
+                changes.push((parked_key(key), Some(value.into())));
+            }
+        }
+        let put = Put {
+            area: self.area(),
+            epoch,
+            incarnation: self.ground.engine.identity().incarnation,
+            previous: self.revision,
+            clear: false,
+            changes,
+        };
+        match self.ground.engine.put(put).await {
+            Ok(revision) => {
+                self.revision = revision;
+                self.stored = reached;
+                self.parked_changed = false;
+                self.settle();
+            }
+            // Tried again with the next tick.
+            Err(PutError::Unavailable(_)) => self.parked_changed = true,
+            // Somebody else owns the partition; this node's progress counts no more.
+            Err(_) => {}
+        }
+    }
+
+    /// Tries an entity's parked events again. They stay parked until they are done, so that a crash
+    /// in between forgets none.
+    async fn retry(&mut self, key: Text) {
+        if self.keys.contains_key(&key) {
+            return;
+        }
+        let Some(offsets) = self.parked().get(&key).map(|parked| parked.offsets.clone()) else {
+            return;
+        };
+        let mut events = VecDeque::new();
+        for offset in offsets {
+            let limit = ReadLimit {
+                records: 1,
+                bytes: 1,
+            };
+            let read = self
+                .ground
+                .engine
+                .read(self.partition, Offset(offset - 1), limit)
+                .await;
+            let found = read.ok().and_then(|chunk| {
+                chunk
+                    .records
+                    .into_iter()
+                    .find(|record| record.local.offset.0 == offset)
+            });
+            match found {
+                Some(record) => events.push_back(Arc::new(Delivered::new(record))),
+                None => return,
+            }
+        }
+        while let Some(next) = events.pop_front() {
+            let offset = next.record().local.offset;
+            if self.begin(&key, next) {
+                self.keys.insert(key, events);
+                return;
+            }
+            self.succeed(&key, offset);
+        }
+    }
+}
+
+fn parked_key(key: &Text) -> Bytes {
+    [b"p", &key.as_bytes()[..]].concat().into()
+}
+
+/// The work that one event asks for.
+struct Job {
+    name: &'static str,
+    partition: Partition,
+    ground: Ground,
+    status: Arc<LaneStatus>,
+    settled: Arc<AtomicU64>,
+    record: Arc<Record>,
+}
+
+type Reacted = Result<Result<Reaction, crate::event::DecodeError>, CommandError>;
+
+impl Job {
+    /// Sends everything that follows from the event; the error says why it must be parked.
+    async fn run(&self, first: Reacted, again: impl Fn() -> Reacted) -> Result<(), String> {
+        if self.record.portable.hops >= MOST_HOPS {
+            return Err(self.describe_loop());
+        }
+        let mut reacted = first;
+        let mut attempt = 1;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let failure = match reacted {
+                Ok(Ok(reaction)) => match self.send_all(reaction).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                },
+                Ok(Err(error)) => CommandError::Encoding(error.to_string()),
+                Err(error) => error,
+            };
+            // Trouble of the store passes, and must not park half the log.
+            if !is_passing(&failure) {
+                if attempt == ATTEMPTS {
+                    return Err(failure.to_string());
+                }
+                attempt += 1;
+            }
+            self.status.retrying.fetch_add(1, Ordering::Relaxed);
+            self.ground.world.sleep(pause).await;
+            self.status.retrying.fetch_sub(1, Ordering::Relaxed);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            reacted = again();
+        }
+    }
+
+    /// Sends commands one after the other, each with an id derived from its place, so that a
+    /// repeated one is recognised.
+    async fn send_all(&self, reaction: Reaction) -> Result<(), CommandError> {
+        let mut waiting: VecDeque<(Vec<u32>, Box<dyn Outgoing>)> = VecDeque::new();
+        let place = |path: &[u32], index: usize| [path, &[index as u32]].concat();
+        waiting.extend(
+            reaction
+                .outgoing
+                .into_iter()
+                .enumerate()
+                .map(|(index, out)| (place(&[], index), out)),
+        );
+        while let Some((path, outgoing)) = waiting.pop_front() {
+            let envelope = self.envelope(&path, outgoing.target());
+            let at = At::of(self.record.clone());
+            match outgoing
+                .send(self.ground.router.clone(), envelope, at)
+                .await?
+            {
+                Outcome::Accepted => {}
+                Outcome::Rejected { mapped: None } => {
+                    self.status.unmapped.fetch_add(1, Ordering::Relaxed);
+                }
+                Outcome::Rejected {
+                    mapped: Some(follow),
+                } => {
+                    let follow = follow.outgoing.into_iter().enumerate();
+                    for (index, out) in follow.rev() {
+                        waiting.push_front((place(&path, index), out));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn envelope(&self, path: &[u32], target: &EntityKey) -> Envelope {
+        let portable = &self.record.portable;
+        let elsewhere = self.ground.router.partition(&target.id) != self.partition;
+        let cause = portable.dot.clone().filter(|_| elsewhere);
+        Envelope {
+            id: Some(self.derived_id(path)),
+            issued: None,
+            effective: Some(portable.effective),
+            principal: portable.principal.clone(),
+            causation: Some(portable.event_id),
+            correlation: portable.correlation.or(Some(portable.event_id)),
+            trace: portable.trace.clone(),
+            causes: cause.into_iter().collect(),
+            hops: portable.hops + 1,
+            after: (self.record.local.stamp, portable.hybrid),
+            source: Some(Source {
+                handler: Text::from_static(self.name),
+                partition: self.partition,
+                offset: self.record.local.offset,
+                settled: Offset(self.settled.load(Ordering::Relaxed)),
+            }),
+        }
+    }
+
+    /// From the handler's name, the event's identity and the command's place in the reaction.
+    fn derived_id(&self, path: &[u32]) -> Uuid {
+        let mut bytes = self.name.as_bytes().to_vec();
+        bytes.push(0);
+        if let Some(dot) = &self.record.portable.dot {
+            bytes.extend_from_slice(dot.origin.site.as_bytes());
+            bytes.push(0);
+            bytes.extend_from_slice(&dot.origin.incarnation.0.to_le_bytes());
+            bytes.extend_from_slice(&dot.origin.layout.to_le_bytes());
+            bytes.extend_from_slice(&dot.partition.0.to_le_bytes());
+            bytes.extend_from_slice(&dot.counter.to_le_bytes());
+        }
+        path.iter()
+            .for_each(|index| bytes.extend_from_slice(&index.to_le_bytes()));
+        let hash = xxh3_128(&bytes).to_le_bytes();
+        everfold_engine::name_based_id(hash)
+    }
+
+    fn describe_loop(&self) -> String {
+        let portable = &self.record.portable;
+        format!(
+            "{} reactions in a row, the last to {} {} of {} (correlation {}): reactors answer each other in a loop",
+            portable.hops,
+            portable.event_type,
+            portable.event_id,
+            portable.entity,
+            portable.correlation.unwrap_or_default(),
+        )
+    }
+}
+
+fn is_passing(error: &CommandError) -> bool {
+    matches!(
+        error,
+        CommandError::Unavailable { .. }
+            | CommandError::Overloaded(_)
+            | CommandError::Fenced(_)
+            | CommandError::Unknown(_)
+            | CommandError::Deadline
+            | CommandError::Closed
+    )
+}

@@ -1,0 +1,66 @@
+//! Notices an event whose fields changed without a new schema version.
+
+use everfold_engine::engine::{Area, Engine, Epoch, Put};
+use everfold_engine::slot::Partition;
+use everfold_engine::{Bytes, Text};
+
+use crate::application::StartError;
+use crate::schema::Registry;
+
+/// Compares every event type with what was noted when its version was first run, and notes new
+/// ones.
+pub(crate) async fn check_schemas(
+    engine: &dyn Engine,
+    registry: &Registry,
+    epoch: Epoch,
+) -> Result<(), StartError> {
+    let area = Area {
+        name: Text::from_static("schemas"),
+        partition: Partition(0),
+    };
+    let unavailable = |error: String| StartError::Unavailable(error);
+    let previous = engine
+        .revision(&area)
+        .await
+        .map_err(|error| unavailable(error.to_string()))?;
+    let mut changes = Vec::new();
+    for kind in registry.all() {
+        for schema in kind.schemas {
+            let key = format!("{}/{}/{}", kind.name, schema.name, schema.version);
+            let noted = engine.get(&area, key.as_bytes()).await;
+            match noted.map_err(|error| unavailable(error.to_string()))? {
+                None => {
+                    let shape = Bytes::from_static(schema.shape.as_bytes());
+                    changes.push((Bytes::from(key), Some(shape)));
+                }
+                Some(noted) if noted == schema.shape.as_bytes() => {}
+                Some(noted) => {
+                    return Err(StartError::SchemaChanged {
+                        entity: kind.name.to_string(),
+                        event: schema.name,
+                        version: schema.version,
+                        noted: String::from_utf8_lossy(&noted).into_owned(),
+                        now: schema.shape,
+                    });
+                }
+            }
+        }
+    }
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let incarnation = engine.identity().incarnation;
+    let put = Put {
+        area,
+        epoch,
+        incarnation,
+        previous,
+        clear: false,
+        changes,
+    };
+    engine
+        .put(put)
+        .await
+        .map(drop)
+        .map_err(|error| unavailable(error.to_string()))
+}

@@ -1,0 +1,583 @@
+//! A running application.
+
+use std::future::{Future, IntoFuture};
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use everfold_engine::engine::{Engine, Epoch, OwnerError, ReadError};
+use everfold_engine::indexed::Indexed;
+use everfold_engine::{EntityKey, Offset, Position, Text, Timestamp, Uuid, World};
+use tokio::sync::{mpsc, watch};
+
+use crate::application::{Application, StartError};
+use crate::boundary::BoundaryRef;
+use crate::entity::{Command, Decide, Entity};
+use crate::error::{CommandError, QueryError, SendError};
+use crate::handler::{
+    Feed, Ground, HandlerStatus, Parked, ReactorTask, RunningReactor, check_schemas,
+};
+use crate::key::Key;
+use crate::owner::{self, Envelope, Owner, OwnerStatus, Router, Sent, Strength, Watch};
+use crate::schema::Registry;
+use crate::stream::StreamRef;
+use crate::together::TogetherRef;
+use crate::view::{Row, Running, RunningView, View, ViewRef};
+
+/// How a node runs.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Commands that may wait per partition before new ones are refused as overload.
+    pub waiting_commands: usize,
+}
+
+impl Default for NodeOptions {
+    /// 16,384 waiting commands per partition.
+    fn default() -> Self {
+        Self {
+            waiting_commands: 16_384,
+        }
+    }
+}
+
+/// A running application: takes commands, answers queries.
+pub struct Node {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) router: Router,
+    registry: Arc<Registry>,
+    views: Vec<Arc<dyn Running>>,
+    reactors: Vec<RunningReactor>,
+    owners: Vec<Arc<OwnerStatus>>,
+    ended: Vec<watch::Receiver<bool>>,
+    stop_handlers: watch::Sender<bool>,
+    stop_owners: watch::Sender<bool>,
+}
+
+/// What an owner has in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct OwnerReport {
+    /// The partition.
+    pub partition: u16,
+    /// The fencing number.
+    pub epoch: u64,
+    /// Entities in memory.
+    pub entities: u64,
+    /// Batches appended by this ownership.
+    pub batches: u64,
+    /// The last settled offset.
+    pub safe_head: u64,
+}
+
+impl Node {
+    pub(crate) async fn start(
+        application: Application,
+        registry: Registry,
+        engine: Arc<dyn Engine>,
+        world: Arc<dyn World>,
+        options: NodeOptions,
+    ) -> Result<Self, StartError> {
+        let engine = Indexed::over(engine, world.random());
+        let layout = engine.identity().layout;
+        let registry = Arc::new(registry);
+        let (stop_owners, closing) = watch::channel(false);
+        let (stop_handlers, stop) = watch::channel(false);
+        let (mut inboxes, mut states, mut owners, mut ended) = (vec![], vec![], vec![], vec![]);
+        for partition in layout.all() {
+            let (sender, inbox) = mpsc::channel(options.waiting_commands.max(1));
+            let (ready, state) = watch::channel(None);
+            let status = Arc::new(OwnerStatus::default());
+            let owner = Owner {
+                partition,
+                engine: engine.clone(),
+                world: world.clone(),
+                registry: registry.clone(),
+                inbox,
+                closing: closing.clone(),
+                ready,
+                status: status.clone(),
+            };
+            let (end, over) = watch::channel(false);
+            let task = async move {
+                owner.run().await;
+                end.send_replace(true);
+            };
+            world.spawn("owner", Box::pin(task));
+            inboxes.push(sender);
+            states.push(state);
+            owners.push(status);
+            ended.push(over);
+        }
+        let router = Router::new(layout, engine.identity().start(), inboxes, world.clone());
+        let mut node = Self {
+            engine: engine.clone(),
+            router: router.clone(),
+            registry: registry.clone(),
+            views: Vec::new(),
+            reactors: Vec::new(),
+            owners,
+            ended,
+            stop_handlers,
+            stop_owners,
+        };
+        match claimed(&mut states).await {
+            Ok(epoch) => {
+                if let Err(error) = check_schemas(engine.as_ref(), &registry, epoch).await {
+                    node.close().await;
+                    return Err(error);
+                }
+            }
+            Err(error) => {
+                node.close().await;
+                return Err(error.into());
+            }
+        }
+        let feed = |partition| Arc::new(Feed::new(engine.clone(), partition));
+        let feeds = layout.all().map(feed).collect();
+        let ground = Ground {
+            engine,
+            world,
+            router,
+            feeds,
+            owners: states.into(),
+            stop,
+        };
+        for view in application.views {
+            node.views.push(view.start(ground.clone(), &registry));
+        }
+        for reactor in application.reactors {
+            node.reactors
+                .push(ReactorTask(reactor).start(&ground, &registry));
+        }
+        Ok(node)
+    }
+
+    /// One entity.
+    pub fn entity<E: Entity>(&self, id: impl Into<E::Id>) -> EntityRef<'_, E> {
+        let id = id.into();
+        let entity = EntityKey::new(Text::from_static(E::NAME), id.as_text());
+        EntityRef {
+            node: self,
+            entity,
+            types: PhantomData,
+        }
+    }
+
+    /// Commands over several entities that share a tag.
+    pub fn together(&self) -> TogetherRef<'_> {
+        TogetherRef {
+            node: self,
+            envelope: Envelope::default(),
+        }
+    }
+
+    /// A stream by name, `type-id`, without code.
+    pub fn stream(&self, name: &str) -> StreamRef<'_> {
+        StreamRef {
+            node: self,
+            entity: EntityKey::of_stream(name),
+        }
+    }
+
+    /// One instance of a declared boundary.
+    pub fn boundary(&self, name: &'static str, id: impl Into<Text>) -> BoundaryRef<'_> {
+        BoundaryRef {
+            node: self,
+            entity: EntityKey::new(Text::from_static(name), id),
+        }
+    }
+
+    /// A view that runs here.
+    pub fn view<K: Key, R: Row>(&self, view: &View<K, R>) -> ViewRef<K, R> {
+        let same = |running: &&Arc<dyn Running>| {
+            running.name() == view.name && running.version() == view.version
+        };
+        let running = self.views.iter().find(same).cloned();
+        let running = running.and_then(|view| view.as_any().downcast::<RunningView<R>>().ok());
+        let unknown = || QueryError::UnknownView(view.name.to_owned());
+        ViewRef {
+            view: running.ok_or_else(unknown),
+            keys: PhantomData,
+        }
+    }
+
+    /// The engine that the node runs on.
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
+    /// The world that the node runs in.
+    pub fn world(&self) -> &Arc<dyn World> {
+        self.router.world()
+    }
+
+    /// Everything that is settled now.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the engine does not answer.
+    pub async fn position(&self) -> Result<Position, ReadError> {
+        let mut position = self.engine.identity().start();
+        for partition in self.engine.identity().layout.all() {
+            position.advance(partition, self.engine.safe_head(partition).await?);
+        }
+        Ok(position)
+    }
+
+    /// Waits until all handlers have processed everything, what followed from it included, and
+    /// nothing new has come meanwhile. Returns that position.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the engine does not answer.
+    pub async fn caught_up(&self) -> Result<Position, ReadError> {
+        loop {
+            let before = self.position().await?;
+            for partition in self.engine.identity().layout.all() {
+                let head = before.offset(partition);
+                for reactor in &self.reactors {
+                    if let Some(mut reached) = reactor.reached(partition) {
+                        let _ = reached.wait_for(|reached| *reached >= head).await;
+                    }
+                }
+            }
+            let heads = self.heads(&before);
+            while self.views.iter().any(|view| view.status(&heads).behind > 0) {
+                self.world().sleep(Duration::from_millis(1)).await;
+            }
+            if self.position().await? == before {
+                return Ok(before);
+            }
+        }
+    }
+
+    fn heads(&self, position: &Position) -> Vec<Offset> {
+        let layout = self.engine.identity().layout;
+        layout
+            .all()
+            .map(|partition| position.offset(partition))
+            .collect()
+    }
+
+    /// How views and reactors are doing.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the engine does not answer.
+    pub async fn handlers(&self) -> Result<Vec<HandlerStatus>, ReadError> {
+        let heads = self.heads(&self.position().await?);
+        let views = self.views.iter().map(|view| view.status(&heads));
+        let reactors = self.reactors.iter().map(|reactor| reactor.status(&heads));
+        Ok(views.chain(reactors).collect())
+    }
+
+    /// Events that were set aside for a person.
+    pub fn parked(&self) -> Vec<Parked> {
+        let views = self.views.iter().flat_map(|view| view.parked());
+        views
+            .chain(self.reactors.iter().flat_map(RunningReactor::parked))
+            .collect()
+    }
+
+    /// Tries the parked events of one entity of a reactor again. Says whether there were any.
+    pub fn retry_parked(&self, reactor: &str, key: &str) -> bool {
+        let named = self
+            .reactors
+            .iter()
+            .find(|running| running.name() == reactor);
+        named.is_some_and(|running| running.retry(key))
+    }
+
+    /// What the owners of this node hold.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the engine does not answer.
+    pub async fn owners(&self) -> Result<Vec<OwnerReport>, ReadError> {
+        let position = self.position().await?;
+        let layout = self.engine.identity().layout;
+        Ok(layout
+            .all()
+            .zip(&self.owners)
+            .map(|(partition, status)| OwnerReport {
+                partition: partition.0,
+                epoch: status.epoch.load(Ordering::Relaxed),
+                entities: status.residents.load(Ordering::Relaxed),
+                batches: status.batches.load(Ordering::Relaxed),
+                safe_head: position.offset(partition).0,
+            })
+            .collect())
+    }
+
+    /// The names of the entity types with code.
+    pub fn entity_types(&self) -> Vec<Text> {
+        self.registry
+            .all()
+            .into_iter()
+            .map(|kind| kind.name.clone())
+            .collect()
+    }
+
+    /// An entity's durable state as JSON after `version` (the newest if `None`), and the version;
+    /// `None` if it has no events. For inspection.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownEntity`] if the application has no such type.
+    pub async fn inspect(
+        &self,
+        entity: &EntityKey,
+        version: Option<u64>,
+    ) -> Result<Option<(serde_json::Value, u64)>, CommandError> {
+        let unknown = || CommandError::UnknownEntity(entity.kind.to_string());
+        let kind = self
+            .registry
+            .named(&entity.kind)
+            .ok_or_else(unknown)?
+            .clone();
+        let until = version.unwrap_or(u64::MAX);
+        let encode = kind.encode_state;
+        let resident = owner::load(self.engine.as_ref(), kind, entity, until).await?;
+        if resident.version == 0 {
+            return Ok(None);
+        }
+        let mut json = Vec::new();
+        encode(resident.state.as_ref(), &mut json).map_err(owner::not_json)?;
+        let state = serde_json::from_slice(&json).map_err(owner::not_json)?;
+        Ok(Some((state, resident.version)))
+    }
+
+    /// Names and versions of the views that run here.
+    pub fn views(&self) -> Vec<(String, u32)> {
+        self.views
+            .iter()
+            .map(|view| (view.name().to_owned(), view.version()))
+            .collect()
+    }
+
+    /// Rows of a view as JSON, ascending by key from `after` on, for inspection; `None` if no such
+    /// view runs here.
+    pub fn view_rows(
+        &self,
+        view: &str,
+        after: &str,
+        limit: usize,
+    ) -> Option<Vec<(String, serde_json::Value)>> {
+        self.views
+            .iter()
+            .find(|running| running.name() == view)
+            .map(|v| v.rows(after, limit))
+    }
+
+    /// One row of a view as JSON, for inspection.
+    pub fn view_row(&self, view: &str, key: &str) -> Option<serde_json::Value> {
+        self.views
+            .iter()
+            .find(|running| running.name() == view)?
+            .row(key)
+    }
+
+    /// Stops handlers, stores their progress, answers every waiting command and lets go of the
+    /// engine.
+    pub async fn close(&self) {
+        self.stop_handlers.send_replace(true);
+        let views = self.views.iter().map(|view| view.finished());
+        let reactors = self.reactors.iter().flat_map(RunningReactor::finished);
+        for mut finished in views.chain(reactors) {
+            let _ = finished.wait_for(|finished| *finished).await;
+        }
+        self.stop_owners.send_replace(true);
+        for ended in &self.ended {
+            let _ = ended.clone().wait_for(|ended| *ended).await;
+        }
+        self.engine.close().await;
+    }
+}
+
+/// Waits for all partitions; the epoch of the first.
+async fn claimed(
+    states: &mut [watch::Receiver<Option<Result<Epoch, OwnerError>>>],
+) -> Result<Epoch, OwnerError> {
+    let mut first = Epoch(0);
+    for (index, state) in states.iter_mut().enumerate() {
+        let known = state.wait_for(Option::is_some).await;
+        let stopped = || OwnerError::Stopped("its owner has ended".into());
+        let known = known.map_err(|_| stopped())?;
+        let epoch = known.clone().unwrap_or_else(|| Err(stopped()))?;
+        if index == 0 {
+            first = epoch;
+        }
+    }
+    Ok(first)
+}
+
+/// One entity of a node, wherever its state is.
+pub struct EntityRef<'a, E> {
+    node: &'a Node,
+    entity: EntityKey,
+    types: PhantomData<fn() -> E>,
+}
+
+impl<E: Entity> EntityRef<'_, E> {
+    /// A command for this entity; sent when it is awaited.
+    pub fn send<C: Command>(&self, command: C) -> Sending<E, C>
+    where
+        E: Decide<C>,
+    {
+        Sending {
+            router: self.node.router.clone(),
+            entity: self.entity.clone(),
+            command,
+            envelope: Envelope::default(),
+            types: PhantomData,
+        }
+    }
+
+    /// What `look` sees in the entity's newest state: linearizable.
+    ///
+    /// # Errors
+    /// [`CommandError`] as for a command.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        mut look: impl FnMut(&E, u64) -> T + Send + 'static,
+    ) -> Result<T, CommandError> {
+        self.watch(Strength::Linearizable, move |state, version| {
+            Some(look(state, version))
+        })
+        .await
+    }
+
+    /// What `look` sees in a durable state that may not be the newest; at least as new as any token
+    /// this node has handed out for the entity's partition.
+    ///
+    /// # Errors
+    /// [`CommandError`] as for a command.
+    pub async fn read_eventual<T: Send + 'static>(
+        &self,
+        mut look: impl FnMut(&E, u64) -> T + Send + 'static,
+    ) -> Result<T, CommandError> {
+        self.watch(Strength::Eventual, move |state, version| {
+            Some(look(state, version))
+        })
+        .await
+    }
+
+    /// What `look` sees once the partition reflects a token: session consistency.
+    ///
+    /// # Errors
+    /// [`CommandError`] as for a command; [`CommandError::Conflict`] for a token of another log.
+    pub async fn read_after<T: Send + 'static>(
+        &self,
+        position: &Position,
+        look: impl FnMut(&E, u64) -> T + Send + 'static,
+    ) -> Result<T, CommandError> {
+        let here = self.node.engine.identity().start();
+        position
+            .check(&here)
+            .map_err(|error| CommandError::Conflict(error.to_string()))?;
+        let partition = self.node.router.partition(&self.entity.id);
+        let reached = self
+            .node
+            .engine
+            .wait(partition, before(position.offset(partition)))
+            .await;
+        reached.map_err(|error| CommandError::Unknown(error.to_string()))?;
+        self.read_eventual(look).await
+    }
+
+    /// Waits until `look` finds what it looks for in a durable state, for at most `patience`.
+    ///
+    /// # Errors
+    /// [`CommandError::Deadline`] if it does not.
+    pub async fn until<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        mut look: impl FnMut(&E) -> Option<T> + Send + 'static,
+    ) -> Result<T, CommandError> {
+        let deadline = self.node.world().sleep(patience);
+        tokio::select! { biased;
+            found = self.watch(Strength::Eventual, move |state, _| look(state)) => found,
+            () = deadline => Err(CommandError::Deadline),
+        }
+    }
+
+    async fn watch<T: Send + 'static>(
+        &self,
+        strength: Strength,
+        look: impl FnMut(&E, u64) -> Option<T> + Send + 'static,
+    ) -> Result<T, CommandError> {
+        self.entity.check()?;
+        let router = &self.node.router;
+        let (watch, answer) = Watch::<E, T, _>::new(self.entity.clone(), strength, look);
+        router.submit(router.partition(&self.entity.id), Box::new(watch));
+        answer
+            .await
+            .unwrap_or(Err(CommandError::Closed))
+            .map(|(seen, _)| seen)
+    }
+}
+
+fn before(offset: Offset) -> Offset {
+    Offset(offset.0.saturating_sub(1))
+}
+
+/// A command on its way; await it.
+#[must_use = "a command is sent when it is awaited"]
+pub struct Sending<E, C> {
+    router: Router,
+    entity: EntityKey,
+    command: C,
+    envelope: Envelope,
+    types: PhantomData<fn() -> E>,
+}
+
+impl<E, C> Sending<E, C> {
+    /// Makes repeats of this command recognisable for 24 hours: they get the same answer. A version
+    /// 7 UUID made when the command was first meant.
+    pub fn id(mut self, id: Uuid) -> Self {
+        self.envelope.id = Some(id);
+        self
+    }
+
+    /// When the id was made, for ids that are no version 7 UUIDs.
+    pub fn issued(mut self, issued: Timestamp) -> Self {
+        self.envelope.issued = Some(issued);
+        self
+    }
+
+    /// Business time of what happens; now unless set.
+    pub fn at(mut self, effective: Timestamp) -> Self {
+        self.envelope.effective = Some(effective);
+        self
+    }
+
+    /// Who asks.
+    pub fn by(mut self, principal: impl Into<Text>) -> Self {
+        self.envelope.principal = principal.into();
+        self
+    }
+
+    /// What this and all that follows from it share.
+    pub fn correlation(mut self, correlation: Uuid) -> Self {
+        self.envelope.correlation = Some(correlation);
+        self
+    }
+}
+
+type Answer<E, C> = Result<Sent<<E as Decide<C>>::Reply>, SendError<<E as Decide<C>>::Rejection>>;
+
+impl<E: Decide<C>, C: Command> IntoFuture for Sending<E, C> {
+    type Output = Answer<E, C>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(
+            self.router
+                .send::<E, C>(self.entity, self.command, self.envelope),
+        )
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("identity", self.engine.identity())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,24 @@
+//! The partition owner: one loop per partition, no locks around state.
+//!
+//! Commands are decided on state in memory and folded into it at once, ahead of the disk. While one
+//! batch is on its way to the engine the next is decided. No answer leaves before everything that
+//! its decision could have seen is durable and the ownership has been proven since it arrived.
+
+mod batch;
+mod known;
+mod read;
+mod recover;
+mod residents;
+mod router;
+mod serve;
+mod single;
+mod work;
+
+pub(crate) use read::{Strength, Watch};
+pub(crate) use recover::load;
+pub(crate) use residents::Residents;
+pub(crate) use router::Router;
+pub use router::Sent;
+pub(crate) use serve::{Owner, OwnerStatus};
+pub(crate) use single::{command_digest, context, draft, guard, not_json, to_json};
+pub(crate) use work::{Answer, Desk, Draft, Envelope, Ruling, Work};

@@ -1,0 +1,82 @@
+//! Units on their way into the log.
+
+use everfold_engine::record::{Link, Record};
+use everfold_engine::time::{HybridTime, Stamp};
+use everfold_engine::{EntityKey, Uuid};
+
+use super::known::Shelf;
+use super::work::Work;
+
+/// What grows with every record; put back when a batch is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Clock {
+    /// The last dot's counter.
+    pub(crate) counter: u64,
+    pub(crate) stamp: Stamp,
+    pub(crate) hybrid: HybridTime,
+    pub(crate) link: Link,
+}
+
+/// A piece of work that waits for its batch.
+pub(crate) struct Pending {
+    pub(crate) work: Box<dyn Work>,
+    /// How many records of the batch lie before or in its unit.
+    pub(crate) records_end: usize,
+    pub(crate) id: Option<(Uuid, Shelf)>,
+    /// The same command again, waiting for the same answer.
+    pub(crate) repeats: Vec<Box<dyn Work>>,
+}
+
+/// Decided work that is not yet on its way, or the batch that is.
+pub(crate) struct Batch {
+    /// Counts the batches of this ownership from 1.
+    pub(crate) number: u64,
+    /// The clock before its first record.
+    pub(crate) before: Clock,
+    pub(crate) records: Vec<Record>,
+    pub(crate) bytes: usize,
+    pub(crate) pending: Vec<Pending>,
+    /// Some answer needs a proof of ownership.
+    pub(crate) fenced: bool,
+    pub(crate) touched: Vec<EntityKey>,
+    pub(crate) snapshots: Vec<Snapshot>,
+}
+
+/// An entity's state after a version, to be stored once the version is durable.
+pub(crate) struct Snapshot {
+    pub(crate) entity: EntityKey,
+    pub(crate) value: Vec<u8>,
+}
+
+impl Batch {
+    pub(crate) fn new(number: u64, before: Clock) -> Self {
+        Self {
+            number,
+            before,
+            records: Vec::new(),
+            bytes: 0,
+            pending: Vec::new(),
+            fenced: false,
+            touched: Vec::new(),
+            snapshots: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// The pending command with this id.
+    pub(crate) fn find(&mut self, id: Uuid) -> Option<&mut Pending> {
+        self.pending
+            .iter_mut()
+            .find(|pending| pending.id.as_ref().is_some_and(|(known, _)| *known == id))
+    }
+
+    /// All work of the batch in order, repeats after their originals.
+    pub(crate) fn into_work(self) -> impl Iterator<Item = Box<dyn Work>> {
+        self.pending
+            .into_iter()
+            .flat_map(|pending| std::iter::once(pending.work).chain(pending.repeats))
+    }
+}

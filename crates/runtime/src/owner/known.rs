@@ -1,0 +1,232 @@
+//! Which commands were decided: the deduplication table, folded from the log.
+
+use std::collections::BTreeMap;
+
+use everfold_engine::map::{Map, seeded};
+use everfold_engine::record::Record;
+use everfold_engine::slot::Partition;
+use everfold_engine::{Offset, Text, Timestamp, Uuid};
+
+use crate::error::CommandError;
+use crate::owner::Envelope;
+
+/// Ids older than this are refused, not executed.
+const WINDOW_MILLIS: i64 = 24 * 3600 * 1000;
+/// Clients' clocks may be this much ahead.
+const AHEAD_MILLIS: i64 = 5 * 60 * 1000;
+/// Ids are kept by time of issue in buckets of this width, so that forgetting drops whole buckets
+/// and no table grows large.
+const BUCKET_MILLIS: i64 = 8192;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// 64 bits of the command's digest.
+    pub(crate) digest: u64,
+    /// The record that carries the answer; 0 while it is in flight.
+    pub(crate) offset: Offset,
+}
+
+/// Under which key an id is remembered, and so until when.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Shelf {
+    /// An outside command: for a time after its issue.
+    Issued(i64),
+    /// A handler's command: until the handler will never send it again.
+    Source(Text, Partition, Offset),
+}
+
+pub(crate) struct Known {
+    seed: u64,
+    issued: BTreeMap<i64, Map<Uuid, Entry>>,
+    sources: BTreeMap<(Text, Partition), BTreeMap<(Offset, Uuid), Entry>>,
+}
+
+impl Known {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            issued: BTreeMap::new(),
+            sources: BTreeMap::new(),
+        }
+    }
+
+    /// Where the id of this command belongs; refuses ids outside the window.
+    pub(crate) fn shelf(
+        id: Uuid,
+        envelope: &Envelope,
+        now: Timestamp,
+    ) -> Result<Shelf, CommandError> {
+        if let Some(source) = &envelope.source {
+            return Ok(Shelf::Source(
+                source.handler.clone(),
+                source.partition,
+                source.offset,
+            ));
+        }
+        let issued = envelope
+            .issued
+            .map(Timestamp::millis)
+            .or_else(|| version_7_millis(id));
+        let Some(issued) = issued else {
+            let reason = "it is no UUID of version 7 and came without its time of issue";
+            return Err(CommandError::IdExpired { id, reason });
+        };
+        if issued < now.millis() - WINDOW_MILLIS {
+            return Err(CommandError::IdExpired {
+                id,
+                reason: "issued more than 24 hours ago",
+            });
+        }
+        if issued > now.millis() + AHEAD_MILLIS {
+            let reason = "issued more than 5 minutes in the future";
+            return Err(CommandError::IdExpired { id, reason });
+        }
+        Ok(Shelf::Issued(issued.div_euclid(BUCKET_MILLIS)))
+    }
+
+    pub(crate) fn get(&self, shelf: &Shelf, id: Uuid) -> Option<Entry> {
+        match shelf {
+            Shelf::Issued(bucket) => self.issued.get(bucket)?.get(&id).copied(),
+            Shelf::Source(handler, partition, offset) => {
+                let entries = self.sources.get(&(handler.clone(), *partition))?;
+                entries.get(&(*offset, id)).copied()
+            }
+        }
+    }
+
+    pub(crate) fn insert(&mut self, shelf: &Shelf, id: Uuid, entry: Entry) {
+        match shelf {
+            Shelf::Issued(bucket) => {
+                let seed = self.seed;
+                self.issued
+                    .entry(*bucket)
+                    .or_insert_with(|| seeded(seed))
+                    .insert(id, entry);
+            }
+            Shelf::Source(handler, partition, offset) => {
+                let entries = self
+                    .sources
+                    .entry((handler.clone(), *partition))
+                    .or_default();
+                entries.insert((*offset, id), entry);
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, shelf: &Shelf, id: Uuid) {
+        match shelf {
+            Shelf::Issued(bucket) => {
+                self.issued
+                    .get_mut(bucket)
+                    .map(|entries| entries.remove(&id));
+            }
+            Shelf::Source(handler, partition, offset) => {
+                let entries = self.sources.get_mut(&(handler.clone(), *partition));
+                entries.map(|entries| entries.remove(&(*offset, id)));
+            }
+        }
+    }
+
+    /// Forgets what a handler will never send again.
+    pub(crate) fn settle(&mut self, handler: &Text, partition: Partition, settled: Offset) {
+        if let Some(entries) = self.sources.get_mut(&(handler.clone(), partition))
+            && entries
+                .first_key_value()
+                .is_some_and(|((offset, _), _)| *offset <= settled)
+        {
+            *entries = entries.split_off(&(Offset(settled.0 + 1), Uuid::nil()));
+        }
+    }
+
+    /// Forgets ids that would be refused now.
+    pub(crate) fn expire(&mut self, now: Timestamp) {
+        let oldest = (now.millis() - WINDOW_MILLIS).div_euclid(BUCKET_MILLIS);
+        while self
+            .issued
+            .first_key_value()
+            .is_some_and(|(bucket, _)| *bucket < oldest)
+        {
+            self.issued.pop_first();
+        }
+    }
+
+    /// Learns from a record of the log.
+    pub(crate) fn fold(&mut self, record: &Record, now: Timestamp) {
+        let (Some(id), Some(reply)) = (record.portable.command, &record.local.reply) else {
+            return;
+        };
+        let envelope = Envelope {
+            issued: version_7_millis(id).is_none().then(|| record.recorded()),
+            source: reply.source.clone(),
+            ..Envelope::default()
+        };
+        if let Ok(shelf) = Self::shelf(id, &envelope, now) {
+            let entry = Entry {
+                digest: reply.command_digest as u64,
+                offset: record.local.offset,
+            };
+            self.insert(&shelf, id, entry);
+        }
+        if let Some(source) = &reply.source {
+            self.settle(&source.handler, source.partition, source.settled);
+        }
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        let issued: usize = self.issued.values().map(Map::len).sum();
+        issued + self.sources.values().map(BTreeMap::len).sum::<usize>()
+    }
+}
+
+fn version_7_millis(id: Uuid) -> Option<i64> {
+    (id.get_version_num() == 7).then(|| (id.as_u128() >> 80) as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    fn entry(offset: u64) -> Entry {
+        Entry {
+            digest: 1,
+            offset: Offset(offset),
+        }
+    }
+
+    #[test]
+    fn an_id_outside_the_window_is_refused_and_forgotten() {
+        let now = at(100 * WINDOW_MILLIS);
+        let id = everfold_engine::uuid7(now, 1, 2);
+        let shelf = Known::shelf(id, &Envelope::default(), now).unwrap();
+        let mut known = Known::new(0);
+        known.insert(&shelf, id, entry(5));
+        known.expire(now);
+        assert_eq!(known.get(&shelf, id), Some(entry(5)));
+        let later = at(now.millis() + WINDOW_MILLIS + 2 * BUCKET_MILLIS);
+        assert!(Known::shelf(id, &Envelope::default(), later).is_err());
+        known.expire(later);
+        assert_eq!(known.len(), 0);
+        let early = at(now.millis() - AHEAD_MILLIS - 1);
+        assert!(Known::shelf(id, &Envelope::default(), early).is_err());
+        assert!(Known::shelf(Uuid::from_u128(7), &Envelope::default(), now).is_err());
+    }
+
+    #[test]
+    fn a_handlers_ids_are_kept_until_settled_however_old() {
+        let mut known = Known::new(0);
+        let id = Uuid::from_u128(9);
+        let shelf = |offset| Shelf::Source("handler".into(), Partition(2), Offset(offset));
+        (1..=3).for_each(|offset| known.insert(&shelf(offset), id, entry(offset)));
+        known.expire(at(i64::MAX / 2000));
+        known.settle(&"handler".into(), Partition(2), Offset(2));
+        assert_eq!(known.get(&shelf(2), id), None);
+        assert_eq!(known.get(&shelf(3), id), Some(entry(3)));
+        known.settle(&"handler".into(), Partition(1), Offset(9));
+        assert_eq!(known.len(), 1);
+    }
+}

@@ -1,0 +1,116 @@
+//! Takes work to the owner of its partition.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use everfold_engine::slot::Partition;
+use everfold_engine::{EntityKey, Layout, Offset, Position, World};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::single::Single;
+use super::work::{Answer, Envelope, Work};
+use crate::entity::{Command, Decide};
+use crate::error::{CommandError, SendError};
+
+/// An accepted command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent<Reply> {
+    /// The answer.
+    pub reply: Reply,
+    position: Position,
+}
+
+impl<Reply> Sent<Reply> {
+    pub(crate) fn new(reply: Reply, position: Position) -> Self {
+        Self { reply, position }
+    }
+
+    /// A token: a query that is given it reflects this command.
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+}
+
+/// Knows who owns what.
+#[derive(Clone)]
+pub(crate) struct Router {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    layout: Layout,
+    start: Position,
+    inboxes: Vec<mpsc::Sender<Box<dyn Work>>>,
+    world: Arc<dyn World>,
+}
+
+impl Router {
+    pub(crate) fn new(
+        layout: Layout,
+        start: Position,
+        inboxes: Vec<mpsc::Sender<Box<dyn Work>>>,
+        world: Arc<dyn World>,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                layout,
+                start,
+                inboxes,
+                world,
+            }),
+        }
+    }
+
+    pub(crate) fn world(&self) -> &Arc<dyn World> {
+        &self.inner.world
+    }
+
+    pub(crate) fn partition(&self, id: &str) -> Partition {
+        self.inner.layout.partition(id)
+    }
+
+    /// The token of an offset.
+    pub(crate) fn position(&self, partition: Partition, offset: Offset) -> Position {
+        self.inner.start.clone().with(partition, offset)
+    }
+
+    /// Hands work to an owner; work that cannot be taken is answered at once.
+    pub(crate) fn submit(&self, partition: Partition, work: Box<dyn Work>) {
+        let sent = match self.inner.inboxes.get(partition.index()) {
+            Some(inbox) => inbox.try_send(work),
+            None => Err(TrySendError::Closed(work)),
+        };
+        match sent {
+            Ok(()) => {}
+            Err(TrySendError::Full(work)) => {
+                work.answer(Answer::Failed(CommandError::Overloaded(partition)));
+            }
+            Err(TrySendError::Closed(work)) => work.answer(Answer::Failed(CommandError::Closed)),
+        }
+    }
+
+    /// Sends a typed command; it is on its way when this returns, awaited or not.
+    pub(crate) fn send<E: Decide<C>, C: Command>(
+        &self,
+        entity: EntityKey,
+        command: C,
+        envelope: Envelope,
+    ) -> impl Future<Output = Result<Sent<E::Reply>, SendError<E::Rejection>>> + Send + 'static
+    {
+        let partition = self.partition(&entity.id);
+        let refused = entity.check().err().map(CommandError::from);
+        let (work, answer) = Single::<E, C>::new(entity, command, envelope);
+        match refused {
+            None => self.submit(partition, Box::new(work)),
+            Some(error) => Box::new(work).answer(Answer::Failed(error)),
+        }
+        let router = self.clone();
+        async move {
+            let (reply, offset) = answer
+                .await
+                .unwrap_or(Err(SendError::Failed(CommandError::Closed)))?;
+            Ok(Sent::new(reply, router.position(partition, offset)))
+        }
+    }
+}

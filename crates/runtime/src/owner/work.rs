@@ -1,0 +1,103 @@
+//! What the owner loop works on.
+
+use everfold_engine::record::{Dot, Reply, Source};
+use everfold_engine::time::{HybridTime, Stamp};
+use everfold_engine::{Bytes, EntityKey, Offset, Text, Timestamp, Uuid};
+
+use crate::error::CommandError;
+use crate::owner::Residents;
+
+/// What travels with a command beside itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Envelope {
+    /// Makes repeats recognisable.
+    pub(crate) id: Option<Uuid>,
+    /// When the id was made, where the id does not say it itself.
+    pub(crate) issued: Option<Timestamp>,
+    /// Business time; the recorded time if nobody sets it.
+    pub(crate) effective: Option<Timestamp>,
+    pub(crate) principal: Text,
+    pub(crate) causation: Option<Uuid>,
+    pub(crate) correlation: Option<Uuid>,
+    pub(crate) trace: Text,
+    pub(crate) causes: Vec<Dot>,
+    pub(crate) hops: u32,
+    /// Stamp and hybrid time that the events must be above.
+    pub(crate) after: (Stamp, HybridTime),
+    /// The handler that sent it.
+    pub(crate) source: Option<Source>,
+}
+
+/// One piece of work for an owner.
+pub(crate) trait Work: Send {
+    fn envelope(&self) -> &Envelope;
+
+    /// The entities that have to be in memory.
+    fn entities(&self) -> &[EntityKey];
+
+    /// Identifies the content, to notice an id that is used twice.
+    fn digest(&self) -> Result<u128, CommandError>;
+
+    /// Decides on the present state; may be called again after the state was dropped.
+    fn decide(&mut self, desk: &Desk<'_>) -> Result<Ruling, CommandError>;
+
+    /// Folds the events of the last ruling into the states.
+    fn evolve(&mut self, residents: &mut Residents) -> Result<(), CommandError>;
+
+    /// Whether nobody waits for the answer any more.
+    fn is_abandoned(&self) -> bool {
+        false
+    }
+
+    /// Answers; the work is over.
+    fn answer(self: Box<Self>, answer: Answer);
+}
+
+/// What a decision may look at.
+pub(crate) struct Desk<'a> {
+    pub(crate) residents: &'a Residents,
+    pub(crate) now: Timestamp,
+    pub(crate) seed: Uuid,
+}
+
+/// How a piece of work was decided.
+pub(crate) enum Ruling {
+    /// A command: its events, and the answer to be remembered if it has an id.
+    Decided {
+        drafts: Vec<Draft>,
+        rejected: bool,
+        reply: Option<Bytes>,
+    },
+    /// A read. `fenced`: the answer must wait for a proof of ownership.
+    Read { fenced: bool },
+    /// To be decided again when one of its entities has changed.
+    Wait,
+}
+
+/// An event without its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) entity: EntityKey,
+    pub(crate) event_id: Option<Uuid>,
+    pub(crate) event_type: Text,
+    pub(crate) schema_version: u32,
+    pub(crate) labels: Vec<(Text, Text)>,
+    pub(crate) content_type: Text,
+    pub(crate) metadata: Bytes,
+    pub(crate) payload: Bytes,
+}
+
+impl Draft {
+    pub(crate) fn bytes(&self) -> usize {
+        self.payload.len() + self.metadata.len()
+    }
+}
+
+/// How a piece of work ended.
+pub(crate) enum Answer {
+    /// As decided; everything it saw is durable up to here.
+    Durable(Offset),
+    /// Decided before, under the same id.
+    Again(Reply, Offset),
+    Failed(CommandError),
+}

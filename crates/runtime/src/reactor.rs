@@ -1,0 +1,232 @@
+//! Reactors: what should follow from events, as values.
+
+use std::any::TypeId;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use everfold_engine::engine::BoxFuture;
+use everfold_engine::{EntityKey, Record, Text, Timestamp, Uuid};
+
+use crate::entity::{Command, Decide};
+use crate::error::{CommandError, SendError};
+use crate::event::{DecodeError, Event};
+use crate::handler::Delivered;
+use crate::key::Key;
+use crate::owner::{Envelope, Router};
+
+/// Where an event stands: its entity, its moments, its ids.
+#[derive(Clone, Debug)]
+pub struct At {
+    record: Arc<Record>,
+}
+
+impl At {
+    pub(crate) fn of(record: Arc<Record>) -> Self {
+        Self { record }
+    }
+
+    /// The id of the entity that the event belongs to.
+    pub fn entity_id<K: Key>(&self) -> K {
+        K::from_text(&self.record.portable.entity.id)
+    }
+
+    /// The entity's version after the event, from 1.
+    pub fn version(&self) -> u64 {
+        self.record.local.version
+    }
+
+    /// Business time.
+    pub fn effective(&self) -> Timestamp {
+        self.record.portable.effective
+    }
+
+    /// When it was recorded here, to the millisecond.
+    pub fn recorded(&self) -> Timestamp {
+        self.record.recorded()
+    }
+
+    /// Who asked for it; empty if nobody said.
+    pub fn principal(&self) -> &str {
+        &self.record.portable.principal
+    }
+
+    /// The event's id.
+    pub fn event_id(&self) -> Uuid {
+        self.record.portable.event_id
+    }
+
+    /// The whole record.
+    pub fn record(&self) -> &Arc<Record> {
+        &self.record
+    }
+}
+
+/// Commands that should follow from an event. Only values: the runtime sends them, repeats them
+/// until they are decided, and never sends them in a replay.
+#[must_use = "a reaction takes effect only when it is returned to the runtime"]
+#[derive(Default)]
+pub struct Reaction {
+    pub(crate) outgoing: Vec<Box<dyn Outgoing>>,
+}
+
+impl Reaction {
+    /// Both, in this order; the second is sent when the first is decided.
+    pub fn then(mut self, next: impl Into<Reaction>) -> Self {
+        self.outgoing.extend(next.into().outgoing);
+        self
+    }
+}
+
+/// Nothing follows.
+pub fn nothing() -> Reaction {
+    Reaction::default()
+}
+
+/// A command to an entity follows.
+pub fn command<E, C>(id: impl std::borrow::Borrow<E::Id>, command: C) -> Outbound<E, C>
+where
+    E: Decide<C>,
+    C: Command,
+{
+    let entity = EntityKey::new(Text::from_static(E::NAME), id.borrow().as_text());
+    Outbound {
+        entity,
+        command,
+        rejected: None,
+        types: PhantomData,
+    }
+}
+
+type OnRejection<R> = Box<dyn Fn(R, &At) -> Reaction + Send>;
+
+/// A command on its way into a [`Reaction`].
+#[must_use = "a command takes effect only when it is returned to the runtime"]
+pub struct Outbound<E: Decide<C>, C: Command> {
+    entity: EntityKey,
+    command: C,
+    rejected: Option<OnRejection<E::Rejection>>,
+    types: PhantomData<fn() -> E>,
+}
+
+impl<E: Decide<C>, C: Command> Outbound<E, C> {
+    /// What follows if the command is rejected; without this a rejection counts as done.
+    pub fn rejected<I: Into<Reaction>>(
+        mut self,
+        follow: impl Fn(E::Rejection, &At) -> I + Send + 'static,
+    ) -> Reaction {
+        self.rejected = Some(Box::new(move |rejection, at| follow(rejection, at).into()));
+        self.into()
+    }
+}
+
+impl<E: Decide<C>, C: Command> From<Outbound<E, C>> for Reaction {
+    fn from(outbound: Outbound<E, C>) -> Self {
+        Reaction {
+            outgoing: vec![Box::new(outbound)],
+        }
+    }
+}
+
+/// How a command of a reaction ended.
+pub(crate) enum Outcome {
+    Accepted,
+    /// Rejected; `mapped` is what the reactor makes of it, if anything.
+    Rejected {
+        mapped: Option<Reaction>,
+    },
+}
+
+/// A command of any type.
+pub(crate) trait Outgoing: Send {
+    fn send(
+        self: Box<Self>,
+        router: Router,
+        envelope: Envelope,
+        at: At,
+    ) -> BoxFuture<'static, Result<Outcome, CommandError>>;
+
+    fn target(&self) -> &EntityKey;
+
+    /// For the test kit: command name, target and JSON.
+    fn inspect(&self) -> (String, EntityKey, serde_json::Value);
+}
+
+impl<E: Decide<C>, C: Command> Outgoing for Outbound<E, C> {
+    fn send(
+        self: Box<Self>,
+        router: Router,
+        envelope: Envelope,
+        at: At,
+    ) -> BoxFuture<'static, Result<Outcome, CommandError>> {
+        let answer = router.send::<E, C>(self.entity, self.command, envelope);
+        let rejected = self.rejected;
+        Box::pin(async move {
+            match answer.await {
+                Ok(_) => Ok(Outcome::Accepted),
+                Err(SendError::Rejected(rejection)) => Ok(Outcome::Rejected {
+                    mapped: rejected.map(|follow| follow(rejection, &at)),
+                }),
+                Err(SendError::Failed(error)) => Err(error),
+            }
+        })
+    }
+
+    fn target(&self) -> &EntityKey {
+        &self.entity
+    }
+
+    fn inspect(&self) -> (String, EntityKey, serde_json::Value) {
+        let mut json = Vec::new();
+        let value = match self.command.encode(&mut json) {
+            Ok(()) => serde_json::from_slice(&json).unwrap_or_default(),
+            Err(error) => serde_json::Value::String(error.to_string()),
+        };
+        (C::NAME.to_owned(), self.entity.clone(), value)
+    }
+}
+
+type React = dyn Fn(&Delivered) -> Result<Reaction, DecodeError> + Send + Sync;
+
+/// A handler that turns events into commands.
+///
+/// Order is kept per entity that the events come from. A command that fails is tried again with
+/// growing pauses, then its entity's events are parked, in order, for a person.
+pub struct Reactor {
+    pub(crate) name: &'static str,
+    pub(crate) subscriptions: Vec<Subscription>,
+}
+
+pub(crate) struct Subscription {
+    pub(crate) event: TypeId,
+    pub(crate) event_name: &'static str,
+    pub(crate) react: Arc<React>,
+}
+
+impl Reactor {
+    /// A reactor that listens to nothing yet. Its name identifies its progress: a renamed reactor
+    /// starts from the beginning.
+    pub fn named(name: &'static str) -> Self {
+        Self {
+            name,
+            subscriptions: Vec::new(),
+        }
+    }
+
+    /// What follows from the events of one kind of entity.
+    #[must_use]
+    pub fn on<V: Event, I: Into<Reaction>>(
+        mut self,
+        react: impl Fn(&V, &At) -> I + Send + Sync + 'static,
+    ) -> Self {
+        let react = move |delivered: &Delivered| {
+            let event = delivered.event::<V>()?;
+            Ok(react(&event, &At::of(delivered.record().clone())).into())
+        };
+        self.subscriptions.push(Subscription {
+            event: TypeId::of::<V>(),
+            event_name: std::any::type_name::<V>(),
+            react: Arc::new(react),
+        });
+        self
+    }
+}

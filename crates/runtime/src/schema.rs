@@ -1,0 +1,146 @@
+//! The entity types of an application, with their types erased.
+
+use std::any::{Any, TypeId};
+use std::sync::Arc;
+
+use everfold_engine::map::{Map, seeded};
+use everfold_engine::record::Portable;
+use everfold_engine::{EntityKey, Text};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::boundary::BoundaryIndex;
+use crate::entity::{Entity, Evolve};
+use crate::event::{DecodeError, Event, EventSchema};
+
+/// The state of an entity of any type.
+pub(crate) type AnyState = dyn Any + Send;
+
+/// What the owner needs to know of a type of entity.
+#[derive(Clone)]
+pub(crate) struct EntityType {
+    pub(crate) name: Text,
+    /// The type of its events; none for streams without code.
+    pub(crate) events: Option<TypeId>,
+    pub(crate) schemas: &'static [EventSchema],
+    /// Changes with the shape of the state or its events: older snapshots are discarded.
+    pub(crate) shape: u64,
+    pub(crate) make: fn() -> Box<AnyState>,
+    /// Whether an event can be read.
+    pub(crate) check: fn(&Portable) -> Result<(), DecodeError>,
+    pub(crate) evolve: fn(&mut AnyState, &Portable) -> Result<(), DecodeError>,
+    pub(crate) encode_state: fn(&AnyState, &mut Vec<u8>) -> Result<(), serde_json::Error>,
+    pub(crate) decode_state: Option<fn(&[u8]) -> Result<Box<AnyState>, serde_json::Error>>,
+}
+
+impl EntityType {
+    /// A type with code.
+    pub(crate) fn of<E: Evolve>() -> Self {
+        Self {
+            name: Text::from_static(E::NAME),
+            events: Some(TypeId::of::<E::Event>()),
+            schemas: E::Event::SCHEMAS,
+            shape: shape_of::<E>(),
+            make: || Box::new(E::default()),
+            check: |portable| {
+                let (name, version) = (&portable.event_type, portable.schema_version);
+                E::Event::decode(name, version, &portable.payload).map(drop)
+            },
+            evolve: |state, portable| {
+                let (name, version) = (&portable.event_type, portable.schema_version);
+                let event = E::Event::decode(name, version, &portable.payload)?;
+                if let Some(state) = state.downcast_mut::<E>() {
+                    state.evolve(&event);
+                }
+                Ok(())
+            },
+            encode_state: |state, out| match state.downcast_ref::<E>() {
+                Some(state) => state.encode_state(out),
+                None => Ok(()),
+            },
+            decode_state: Some(|bytes| Ok(Box::new(E::decode_state(bytes)?))),
+        }
+    }
+
+    /// A declared consistency scope.
+    pub(crate) fn boundary(name: &'static str) -> Self {
+        Self {
+            name: Text::from_static(name),
+            make: || Box::new(BoundaryIndex::default()),
+            evolve: |state, portable| {
+                if let Some(index) = state.downcast_mut::<BoundaryIndex>() {
+                    index.add(&portable.event_type, &portable.labels);
+                }
+                Ok(())
+            },
+            ..Self::untyped()
+        }
+    }
+
+    /// Streams without code: only their version is known.
+    pub(crate) fn untyped() -> Self {
+        Self {
+            name: Text::new(),
+            events: None,
+            schemas: &[],
+            shape: 0,
+            make: || Box::new(()),
+            check: |_| Ok(()),
+            evolve: |_, _| Ok(()),
+            encode_state: |_, out| {
+                out.extend_from_slice(b"null");
+                Ok(())
+            },
+            decode_state: None,
+        }
+    }
+}
+
+fn shape_of<E: Entity>() -> u64 {
+    let mut shape = E::SHAPE.to_owned();
+    for schema in E::Event::SCHEMAS {
+        shape.push_str(&format!(
+            "|{}/{}:{}",
+            schema.name, schema.version, schema.shape
+        ));
+    }
+    xxh3_64(shape.as_bytes())
+}
+
+/// All entity types of an application by name.
+pub(crate) struct Registry {
+    types: Map<Text, Arc<EntityType>>,
+    untyped: Arc<EntityType>,
+}
+
+impl Registry {
+    pub(crate) fn new(types: impl IntoIterator<Item = EntityType>) -> Self {
+        let mut by_name = seeded(0);
+        for kind in types {
+            by_name.insert(kind.name.clone(), Arc::new(kind));
+        }
+        Self {
+            types: by_name,
+            untyped: Arc::new(EntityType::untyped()),
+        }
+    }
+
+    /// The type of an entity; streams of unknown types are kept without code.
+    pub(crate) fn of(&self, key: &EntityKey) -> Arc<EntityType> {
+        self.types.get(&key.kind).unwrap_or(&self.untyped).clone()
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<EntityType>> {
+        self.types.get(name)
+    }
+
+    /// The entity type that owns events of a Rust type.
+    pub(crate) fn owner_of(&self, event: TypeId) -> Option<&Arc<EntityType>> {
+        self.types.values().find(|kind| kind.events == Some(event))
+    }
+
+    pub(crate) fn all(&self) -> Vec<&Arc<EntityType>> {
+        let mut all: Vec<_> = self.types.values().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+}

@@ -1,0 +1,257 @@
+//! Commands over several entities that share a `{tag}`: one decision, one atomic change.
+
+use everfold_engine::{EntityKey, Offset, Text};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use crate::decision::Context;
+use crate::entity::{Command, Entity, Evolve};
+use crate::error::{CommandError, SendError};
+use crate::key::Key;
+use crate::node::Node;
+use crate::owner::{
+    Answer, Desk, Draft, Envelope, Residents, Router, Ruling, Sent, Work, command_digest, context,
+    draft, guard, not_json, to_json,
+};
+use crate::schema::AnyState;
+
+/// A command that several entities decide as one. Their ids share a `{tag}`.
+pub trait DecideTogether: Command {
+    /// The answer to an accepted command.
+    type Reply: Serialize + DeserializeOwned + std::marker::Send + 'static;
+
+    /// Why it was understood and refused.
+    type Rejection: Serialize + DeserializeOwned + std::marker::Send + 'static;
+
+    /// The entities concerned.
+    fn members(&self) -> Members;
+
+    /// Decides on the present states of all members. Pure; it may run more than once.
+    fn decide(&self, states: &States<'_>, context: &Context)
+    -> Joint<Self::Reply, Self::Rejection>;
+}
+
+/// The entities of one command.
+#[derive(Clone, Debug, Default)]
+pub struct Members {
+    keys: Vec<EntityKey>,
+}
+
+impl Members {
+    /// No entity yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// And this one.
+    #[must_use]
+    pub fn and<E: Entity>(mut self, id: &E::Id) -> Self {
+        let key = key_of::<E>(id);
+        if !self.keys.contains(&key) {
+            self.keys.push(key);
+        }
+        self
+    }
+}
+
+fn key_of<E: Entity>(id: &E::Id) -> EntityKey {
+    EntityKey::new(Text::from_static(E::NAME), id.as_text())
+}
+
+/// The states of the members of a command.
+pub struct States<'a> {
+    residents: &'a Residents,
+    members: &'a [EntityKey],
+}
+
+impl States<'_> {
+    /// The state of a member; `None` if the command does not name it as one.
+    pub fn of<E: Entity>(&self, id: &E::Id) -> Option<&E> {
+        let key = key_of::<E>(id);
+        let member = self.members.contains(&key);
+        member
+            .then(|| self.residents.state::<E>(&key).ok())?
+            .map(|(state, _)| state)
+    }
+}
+
+type Change = Box<dyn FnOnce(&mut AnyState) + std::marker::Send>;
+
+/// What several entities decided as one: events of each and a reply, or a rejection.
+#[must_use = "a decision counts only when it is returned"]
+pub struct Joint<Reply, Rejection> {
+    events: Vec<(EntityKey, Result<Draft, CommandError>, Change)>,
+    verdict: Result<Reply, Rejection>,
+}
+
+impl<Reply, Rejection> Joint<Reply, Rejection> {
+    /// Accepted; events may be added.
+    pub fn reply(reply: Reply) -> Self {
+        Self {
+            events: Vec::new(),
+            verdict: Ok(reply),
+        }
+    }
+
+    /// Understood and refused; nothing happens.
+    pub fn reject(rejection: Rejection) -> Self {
+        Self {
+            events: Vec::new(),
+            verdict: Err(rejection),
+        }
+    }
+
+    /// And this happened to a member.
+    pub fn emit<E: Evolve>(mut self, id: &E::Id, event: E::Event) -> Self {
+        let key = key_of::<E>(id);
+        let draft = draft(&key, &event);
+        let change: Change = Box::new(move |state: &mut AnyState| {
+            if let Some(state) = state.downcast_mut::<E>() {
+                state.evolve(&event);
+            }
+        });
+        self.events.push((key, draft, change));
+        self
+    }
+}
+
+/// Sends commands over several entities.
+pub struct TogetherRef<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) envelope: Envelope,
+}
+
+impl TogetherRef<'_> {
+    /// Sends the command to the owner of its members.
+    ///
+    /// # Errors
+    /// [`CommandError::NotTogether`] if the members do not share a tag.
+    pub async fn send<C: DecideTogether>(
+        self,
+        command: C,
+    ) -> Result<Sent<C::Reply>, SendError<C::Rejection>> {
+        let router: &Router = &self.node.router;
+        let members = command.members().keys;
+        let first = members
+            .first()
+            .ok_or_else(|| CommandError::Conflict("the command names no entity".into()))?;
+        for member in &members {
+            member.check().map_err(CommandError::from)?;
+            if member.slot() != first.slot() {
+                let error = CommandError::NotTogether(first.to_string(), member.to_string());
+                return Err(error.into());
+            }
+        }
+        let partition = router.partition(&first.id);
+        let (answer, receiver) = oneshot::channel();
+        let work = JointWork {
+            envelope: self.envelope,
+            members,
+            command,
+            changes: Vec::new(),
+            verdict: None,
+            answer,
+        };
+        router.submit(partition, Box::new(work));
+        let closed = Err(SendError::Failed(CommandError::Closed));
+        let (reply, offset) = receiver.await.unwrap_or(closed)?;
+        Ok(Sent::new(reply, router.position(partition, offset)))
+    }
+}
+
+type Answered<C> =
+    Result<(<C as DecideTogether>::Reply, Offset), SendError<<C as DecideTogether>::Rejection>>;
+
+struct JointWork<C: DecideTogether> {
+    envelope: Envelope,
+    members: Vec<EntityKey>,
+    command: C,
+    changes: Vec<(EntityKey, Change)>,
+    verdict: Option<Result<C::Reply, C::Rejection>>,
+    answer: oneshot::Sender<Answered<C>>,
+}
+
+impl<C: DecideTogether> Work for JointWork<C> {
+    fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    fn entities(&self) -> &[EntityKey] {
+        &self.members
+    }
+
+    fn digest(&self) -> Result<u128, CommandError> {
+        let mut body = Vec::new();
+        self.command.encode(&mut body).map_err(not_json)?;
+        Ok(command_digest(C::NAME, &self.members, &body))
+    }
+
+    fn decide(&mut self, desk: &Desk<'_>) -> Result<Ruling, CommandError> {
+        let Some(first) = self.members.first() else {
+            return Err(CommandError::Conflict("the command names no entity".into()));
+        };
+        for member in &self.members {
+            desk.residents.get(member)?;
+        }
+        let states = States {
+            residents: desk.residents,
+            members: &self.members,
+        };
+        let context = context(desk, first, 0, &self.envelope);
+        let joint = guard(first, || self.command.decide(&states, &context))?;
+        let remembered = self.envelope.id.is_some();
+        self.changes.clear();
+        let mut drafts = Vec::with_capacity(joint.events.len());
+        let (rejected, reply) = match &joint.verdict {
+            Ok(reply) => {
+                for (key, draft, change) in joint.events {
+                    if !self.members.contains(&key) {
+                        let reason = format!("{key} has events but is no member of the command");
+                        return Err(CommandError::Conflict(reason));
+                    }
+                    drafts.push(draft?);
+                    self.changes.push((key, change));
+                }
+                (false, remembered.then(|| to_json(reply)).transpose()?)
+            }
+            Err(rejection) => (true, remembered.then(|| to_json(rejection)).transpose()?),
+        };
+        self.verdict = Some(joint.verdict);
+        Ok(Ruling::Decided {
+            drafts,
+            rejected,
+            reply,
+        })
+    }
+
+    fn evolve(&mut self, residents: &mut Residents) -> Result<(), CommandError> {
+        for (key, change) in self.changes.drain(..) {
+            let state = residents.get_mut(&key)?.state.as_mut();
+            guard(&key, || change(state))?;
+        }
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, answer: Answer) {
+        let unread = |error: serde_json::Error| {
+            SendError::Failed(CommandError::Unknown(format!(
+                "its answer cannot be read: {error}"
+            )))
+        };
+        let result = match (answer, self.verdict) {
+            (Answer::Durable(offset), Some(Ok(reply))) => Ok((reply, offset)),
+            (Answer::Durable(_), Some(Err(rejection))) => Err(SendError::Rejected(rejection)),
+            (Answer::Durable(_), None) => Err(SendError::Failed(CommandError::Closed)),
+            (Answer::Again(reply, _), _) if reply.rejected => {
+                let rejection = serde_json::from_slice(&reply.body).map_err(unread);
+                rejection.and_then(|rejection| Err(SendError::Rejected(rejection)))
+            }
+            (Answer::Again(reply, offset), _) => serde_json::from_slice(&reply.body)
+                .map_err(unread)
+                .map(|reply| (reply, offset)),
+            (Answer::Failed(error), _) => Err(SendError::Failed(error)),
+        };
+        let _ = self.answer.send(result);
+    }
+}

@@ -1,0 +1,128 @@
+//! Views: read models kept up to date from events.
+
+use std::any::TypeId;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use everfold_engine::Text;
+
+use crate::event::{DecodeError, Event};
+use crate::handler::Delivered;
+use crate::key::Key;
+use crate::reactor::At;
+
+mod query;
+mod rows;
+mod runner;
+
+pub use query::{Ask, ViewRef};
+pub(crate) use runner::{Running, RunningView, ViewTask};
+
+/// What a view keeps per key; starts as `Default`.
+pub trait Row: Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static {}
+impl<R: Default + Clone + Serialize + DeserializeOwned + Send + Sync + 'static> Row for R {}
+
+/// One key, no key, or several: the rows that an event changes.
+pub trait IntoKeys<K> {
+    /// Calls `with` for each key.
+    fn for_each_key(self, with: impl FnMut(K));
+}
+
+impl<K: Key> IntoKeys<K> for K {
+    fn for_each_key(self, mut with: impl FnMut(K)) {
+        with(self);
+    }
+}
+
+impl<K: Key> IntoKeys<K> for Option<K> {
+    fn for_each_key(self, with: impl FnMut(K)) {
+        self.into_iter().for_each(with);
+    }
+}
+
+impl<K: Key> IntoKeys<K> for Vec<K> {
+    fn for_each_key(self, with: impl FnMut(K)) {
+        self.into_iter().for_each(with);
+    }
+}
+
+/// An event, ready to be folded into the row it names.
+pub(crate) struct Change<R> {
+    pub(crate) key: Text,
+    pub(crate) fold: Box<dyn FnOnce(&mut R) + Send>,
+}
+
+type Fold<R> = dyn Fn(&Delivered) -> Result<Vec<Change<R>>, DecodeError> + Send + Sync;
+
+pub(crate) struct Subscription<R> {
+    pub(crate) event: TypeId,
+    pub(crate) event_name: &'static str,
+    pub(crate) fold: Arc<Fold<R>>,
+}
+
+/// A read model: rows by key, each the fold of the events that name it.
+///
+/// Rows may see events of different partitions in any order; the fold must give the same row for
+/// each ([`crate::testing::view`] checks it). Exactly once: rows and progress are one commit.
+pub struct View<K, R> {
+    pub(crate) name: &'static str,
+    pub(crate) version: u32,
+    pub(crate) subscriptions: Vec<Subscription<R>>,
+    keys: PhantomData<fn() -> K>,
+}
+
+impl<K: Key, R: Row> View<K, R> {
+    /// A view that folds nothing yet.
+    pub fn named(name: &'static str) -> Self {
+        Self {
+            name,
+            version: 1,
+            subscriptions: Vec::new(),
+            keys: PhantomData,
+        }
+    }
+
+    /// Another version is built anew from the beginning of the log.
+    #[must_use]
+    pub fn version(mut self, version: u32) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// Folds the events of one kind of entity: first the key of the row, then the change.
+    #[must_use]
+    pub fn on<V: Event, I: IntoKeys<K>>(
+        mut self,
+        key: impl Fn(&V, &At) -> I + Send + Sync + 'static,
+        fold: impl Fn(&mut R, &V, &At) + Send + Sync + 'static,
+    ) -> Self {
+        let fold = Arc::new(fold);
+        let subscribe = move |delivered: &Delivered| {
+            let event = delivered.event::<V>()?;
+            let at = At::of(delivered.record().clone());
+            let mut changes = Vec::with_capacity(1);
+            key(&event, &at).for_each_key(|key| {
+                let (fold, event, at) = (fold.clone(), event.clone(), at.clone());
+                changes.push(Change {
+                    key: key.as_text().into(),
+                    fold: Box::new(move |row: &mut R| fold(row, &event, &at)),
+                });
+            });
+            Ok(changes)
+        };
+        self.subscriptions.push(Subscription {
+            event: TypeId::of::<V>(),
+            event_name: std::any::type_name::<V>(),
+            fold: Arc::new(subscribe),
+        });
+        self
+    }
+
+    /// Where the view's rows and progress are kept.
+    pub(crate) fn area(&self) -> Text {
+        format!("view/{}/{}", self.name, self.version).into()
+    }
+}

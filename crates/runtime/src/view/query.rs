@@ -1,0 +1,169 @@
+//! Questions to a view, with a token or without.
+
+use std::future::{Future, IntoFuture};
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everfold_engine::slot::Partition;
+use everfold_engine::{Offset, Position};
+
+use super::Row;
+use super::runner::RunningView;
+use crate::error::QueryError;
+use crate::key::Key;
+
+/// How long a question with a token waits unless told otherwise.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A view of a node, to be asked.
+pub struct ViewRef<K, R> {
+    pub(crate) view: Result<Arc<RunningView<R>>, QueryError>,
+    pub(crate) keys: PhantomData<fn() -> K>,
+}
+
+impl<K: Key, R: Row> ViewRef<K, R> {
+    /// The row of a key.
+    pub fn get(&self, key: &K) -> Ask<R, Option<R>> {
+        let key = key.clone();
+        let partition = self.view.as_ref().ok().map(|view| {
+            view.ground
+                .engine
+                .identity()
+                .layout
+                .partition(key.as_text())
+        });
+        self.ask(partition, move |view| match partition {
+            Some(partition) => view.rows.part(partition).rows.get(key.as_text()).cloned(),
+            None => None,
+        })
+    }
+
+    /// The rows that `wanted` says yes to, ascending by key.
+    pub fn select(&self, wanted: impl Fn(&K, &R) -> bool + Send + 'static) -> Ask<R, Vec<(K, R)>> {
+        self.ask(None, move |view| {
+            let mut found = Vec::new();
+            for partition in view.rows.partitions() {
+                for (key, row) in &view.rows.part(partition).rows {
+                    let key = K::from_text(key);
+                    if wanted(&key, row) {
+                        found.push((key, row.clone()));
+                    }
+                }
+            }
+            found.sort_by(|a, b| a.0.cmp(&b.0));
+            found
+        })
+    }
+
+    /// Folds all rows into one answer without copying them.
+    pub fn fold<T: Send + 'static>(
+        &self,
+        start: T,
+        mut with: impl FnMut(&mut T, &K, &R) + Send + 'static,
+    ) -> Ask<R, T> {
+        self.ask(None, move |view| {
+            let mut answer = start;
+            for partition in view.rows.partitions() {
+                for (key, row) in &view.rows.part(partition).rows {
+                    with(&mut answer, &K::from_text(key), row);
+                }
+            }
+            answer
+        })
+    }
+
+    fn ask<T>(
+        &self,
+        partition: Option<Partition>,
+        question: impl FnOnce(&RunningView<R>) -> T + Send + 'static,
+    ) -> Ask<R, T> {
+        Ask {
+            view: self.view.clone(),
+            partition,
+            after: None,
+            patience: PATIENCE,
+            question: Box::new(question),
+        }
+    }
+}
+
+type Question<R, T> = Box<dyn FnOnce(&RunningView<R>) -> T + Send>;
+
+/// A question to a view; await it.
+#[must_use = "a question is asked when it is awaited"]
+pub struct Ask<R, T> {
+    view: Result<Arc<RunningView<R>>, QueryError>,
+    partition: Option<Partition>,
+    after: Option<Position>,
+    patience: Duration,
+    question: Question<R, T>,
+}
+
+impl<R: Row, T: Send + 'static> Ask<R, T> {
+    /// Answer with everything up to a token, or not at all.
+    pub fn after(mut self, position: &Position) -> Self {
+        self.after = Some(position.clone());
+        self
+    }
+
+    /// Wait this long for the token; 10 s unless set.
+    pub fn within(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    async fn answer(self) -> Result<T, QueryError> {
+        let view = self.view?;
+        if let Some(position) = &self.after {
+            position.check(&view.ground.engine.identity().start())?;
+            let mut deadline = view.ground.world.sleep(self.patience);
+            let parts: Vec<Partition> = match self.partition {
+                Some(partition) => vec![partition],
+                None => view.rows.partitions().collect(),
+            };
+            for part in parts {
+                tokio::select! { biased;
+                    () = view.reach(part, position) => {}
+                    () = &mut deadline => {
+                        let name = view.name.to_owned();
+                        let behind = view.behind(part, position);
+                        return Err(QueryError::Behind { view: name, behind });
+                    }
+                }
+            }
+        }
+        Ok((self.question)(&view))
+    }
+}
+
+impl<R: Row, T: Send + 'static> IntoFuture for Ask<R, T> {
+    type Output = Result<T, QueryError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.answer())
+    }
+}
+
+impl<R: Row> RunningView<R> {
+    fn behind(&self, part: Partition, position: &Position) -> u64 {
+        let part = self.rows.part(part);
+        let missing = |(source, offset): (Partition, Offset)| {
+            let read = part.vector.get(source.index()).copied().unwrap_or_default();
+            offset.0.saturating_sub(read.0)
+        };
+        position.offsets().map(missing).sum()
+    }
+
+    /// Waits until a part reflects a position.
+    async fn reach(&self, part: Partition, position: &Position) {
+        let mut moved = self.rows.moved(part);
+        while self.behind(part, position) > 0 {
+            if moved.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The rows of a view, in memory and in the engine's areas.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use everfold_engine::engine::{Area, Engine, Epoch, Put, PutError, ReadError, Revision};
+use everfold_engine::map::{Set, seeded_set};
+use everfold_engine::slot::Partition;
+use everfold_engine::{Bytes, Offset, Text};
+use tokio::sync::watch;
+
+use super::{Change, Row};
+use crate::handler::{Parked, Vector, decode_vector, encode_vector};
+
+/// The rows whose keys fall into one partition.
+pub(super) struct Part<R> {
+    pub(super) rows: BTreeMap<Text, R>,
+    /// What of each source partition is folded in.
+    pub(super) vector: Vector,
+    pub(super) parked: BTreeMap<Text, ParkedRow>,
+    dirty: Set<Text>,
+    dirty_parked: bool,
+    advanced: bool,
+    revision: Revision,
+}
+
+/// A row that stopped changing because its fold failed.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct ParkedRow {
+    pub(super) reason: String,
+    pub(super) events: Vec<(u16, u64)>,
+}
+
+/// All parts of a view.
+pub(super) struct Rows<R> {
+    area: Text,
+    parts: Vec<(Mutex<Part<R>>, watch::Sender<()>)>,
+}
+
+const ROW: u8 = b'r';
+const PARKED: u8 = b'p';
+const VECTOR: &[u8] = b"v";
+
+impl<R: Row> Rows<R> {
+    pub(super) fn new(area: Text, partitions: usize) -> Self {
+        let part = |_| {
+            let part = Part {
+                rows: BTreeMap::new(),
+                vector: vec![Offset(0); partitions],
+                parked: BTreeMap::new(),
+                dirty: seeded_set(0),
+                dirty_parked: false,
+                advanced: false,
+                revision: Revision(0),
+            };
+            (Mutex::new(part), watch::Sender::new(()))
+        };
+        Self {
+            area,
+            parts: (0..partitions).map(part).collect(),
+        }
+    }
+
+    pub(super) fn partitions(&self) -> impl Iterator<Item = Partition> + use<R> {
+        (0..self.parts.len() as u16).map(Partition)
+    }
+
+    pub(super) fn part(&self, partition: Partition) -> MutexGuard<'_, Part<R>> {
+        self.parts[partition.index()]
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Told whenever the part has moved.
+    pub(super) fn moved(&self, partition: Partition) -> watch::Receiver<()> {
+        self.parts[partition.index()].1.subscribe()
+    }
+
+    fn area(&self, partition: Partition) -> Area {
+        Area {
+            name: self.area.clone(),
+            partition,
+        }
+    }
+
+    /// Folds the changes of one stretch of `source` into the rows of a part.
+    ///
+    /// # Errors
+    /// The key of a row whose fold panicked; the part must be loaded again.
+    pub(super) fn apply(
+        &self,
+        partition: Partition,
+        source: Partition,
+        changes: Vec<(Offset, Change<R>)>,
+        next: Offset,
+    ) -> Result<(), (Text, Offset)> {
+        let mut part = self.part(partition);
+        let part = &mut *part;
+        let done = part.vector[source.index()];
+        for (offset, change) in changes {
+            if offset <= done {
+                continue;
+            }
+            if let Some(parked) = part.parked.get_mut(&change.key) {
+                parked.events.push((source.0, offset.0));
+                part.dirty_parked = true;
+                continue;
+            }
+            let row = match part.rows.get_mut(&change.key) {
+                Some(row) => row,
+                None => part.rows.entry(change.key.clone()).or_default(),
+            };
+            let fold = change.fold;
+            if catch_unwind(AssertUnwindSafe(|| fold(row))).is_err() {
+                return Err((change.key, offset));
+            }
+            if !part.dirty.contains(&change.key) {
+                part.dirty.insert(change.key);
+            }
+        }
+        if next > done {
+            part.vector[source.index()] = next;
+            part.advanced = true;
+            self.parts[partition.index()].1.send_replace(());
+        }
+        Ok(())
+    }
+
+    /// Sets a row aside; its events are kept by position.
+    pub(super) fn park(&self, partition: Partition, key: Text, row: ParkedRow) {
+        let mut part = self.part(partition);
+        let parked = part.parked.entry(key).or_insert(ParkedRow {
+            reason: row.reason,
+            events: vec![],
+        });
+        parked.events.extend(row.events);
+        part.dirty_parked = true;
+        part.advanced = true;
+    }
+
+    /// Loads a part as it was stored; an empty one if what is stored is ahead of the log. Returns
+    /// whether the stored one had to be discarded.
+    pub(super) async fn load(
+        &self,
+        engine: &dyn Engine,
+        partition: Partition,
+        heads: &[Offset],
+    ) -> Result<bool, ReadError> {
+        let area = self.area(partition);
+        let revision = engine.revision(&area).await?;
+        let (mut rows, mut parked) = (BTreeMap::new(), BTreeMap::new());
+        let mut vector = None;
+        let mut readable = true;
+        let mut last: Option<Bytes> = None;
+        loop {
+            let page = engine.scan(&area, last.as_deref(), 4096).await?;
+            let Some((key, _)) = page.last() else { break };
+            last = Some(key.clone());
+            for (key, value) in page {
+                let name = |key: &[u8]| std::str::from_utf8(&key[1..]).ok().map(Text::from);
+                match (key.first(), name(&key)) {
+                    _ if key == VECTOR => vector = decode_vector(&value, heads.len()),
+                    (Some(&ROW), Some(name)) => match serde_json::from_slice(&value) {
+                        Ok(row) => drop(rows.insert(name, row)),
+                        // The row's type has changed without a new version of the view.
+                        Err(_) => readable = false,
+                    },
+                    (Some(&PARKED), Some(name)) => {
+                        if let Ok(row) = serde_json::from_slice(&value) {
+                            parked.insert(name, row);
+                        }
+                    }
+                    _ => readable = false,
+                }
+            }
+        }
+        let fits = |vector: &Vector| vector.iter().zip(heads).all(|(read, head)| read <= head);
+        let usable = vector.filter(|vector| readable && fits(vector));
+        let discarded = usable.is_none() && revision > Revision(0);
+        let mut part = self.part(partition);
+        part.revision = revision;
+        part.dirty.clear();
+        part.advanced = false;
+        part.dirty_parked = false;
+        match usable {
+            Some(vector) => (part.rows, part.parked, part.vector) = (rows, parked, vector),
+            None => {
+                part.rows.clear();
+                part.parked.clear();
+                part.vector.fill(Offset(0));
+            }
+        }
+        drop(part);
+        self.parts[partition.index()].1.send_replace(());
+        Ok(discarded)
+    }
+
+    /// Stores changed rows and progress of a part as one change. A part that cannot be stored now
+    /// stays changed and is stored the next time.
+    pub(super) async fn commit(
+        &self,
+        engine: &dyn Engine,
+        partition: Partition,
+        epoch: Epoch,
+        clear: bool,
+    ) -> Result<(), PutError> {
+        let (put, keys) = {
+            let mut part = self.part(partition);
+            if !part.advanced && !clear {
+                return Ok(());
+            }
+            let keys: Vec<Text> = part.dirty.drain().collect();
+            let mut changes = Vec::with_capacity(keys.len() + 1);
+            for key in &keys {
+                if let Some(row) = part.rows.get(key)
+                    && let Ok(value) = serde_json::to_vec(row)
+                {
+                    changes.push((named(ROW, key), Some(Bytes::from(value))));
+                }
+            }
+            if std::mem::take(&mut part.dirty_parked) {
+                for (key, row) in &part.parked {
+                    if let Ok(value) = serde_json::to_vec(row) {
+                        changes.push((named(PARKED, key), Some(Bytes::from(value))));
+                    }
+                }
+            }
+            changes.push((
+                Bytes::from_static(VECTOR),
+                Some(encode_vector(&part.vector).into()),
+            ));
+            part.advanced = false;
+            let put = Put {
+                area: self.area(partition),
+                epoch,
+                incarnation: engine.identity().incarnation,
+                previous: part.revision,
+                clear,
+                changes,
+            };
+            (put, keys)
+        };
+        let stored = engine.put(put).await;
+        let mut part = self.part(partition);
+        match stored {
+            Ok(revision) => {
+                part.revision = revision;
+                Ok(())
+            }
+            Err(error) => {
+                part.dirty.extend(keys);
+                part.dirty_parked = true;
+                part.advanced = true;
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn parked(&self, view: &str) -> Vec<Parked> {
+        let mut all = Vec::new();
+        for partition in self.partitions() {
+            for (key, row) in &self.part(partition).parked {
+                all.push(Parked {
+                    handler: view.to_owned(),
+                    partition: row.events.first().map_or(0, |(source, _)| *source),
+                    key: key.to_string(),
+                    offsets: row.events.iter().map(|(_, offset)| *offset).collect(),
+                    reason: row.reason.clone(),
+                });
+            }
+        }
+        all
+    }
+}
+
+fn named(prefix: u8, key: &Text) -> Bytes {
+    [&[prefix], &key.as_bytes()[..]].concat().into()
+}

@@ -1,0 +1,352 @@
+//! Keeps a view up to date: one lane per source partition, and one task that stores progress.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use everfold_engine::engine::{PutError, ReadError};
+use everfold_engine::record::Kind;
+use everfold_engine::slot::Partition;
+use everfold_engine::{Offset, Text};
+use tokio::sync::{mpsc, watch};
+
+use super::rows::{ParkedRow, Rows};
+use super::{Change, Row, View};
+use crate::handler::{ByKind, Flag, Ground, HandlerStatus, Parked, by_kind, raised};
+use crate::key::Key;
+use crate::schema::Registry;
+
+/// Rows and progress are stored at least this often while there is progress.
+const COMMIT_EVERY: Duration = Duration::from_secs(5);
+
+/// A view that can be started.
+pub(crate) trait ViewTask: Send {
+    fn name(&self) -> &'static str;
+    fn events(&self) -> Vec<(std::any::TypeId, &'static str)>;
+    fn start(self: Box<Self>, ground: Ground, registry: &Registry) -> Arc<dyn Running>;
+}
+
+/// A view that runs, its types erased.
+pub(crate) trait Running: Send + Sync {
+    fn name(&self) -> &str;
+    fn version(&self) -> u32;
+    fn status(&self, heads: &[Offset]) -> HandlerStatus;
+    fn parked(&self) -> Vec<Parked>;
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+    /// Resolves when rows and progress have been stored for the last time.
+    fn finished(&self) -> watch::Receiver<bool>;
+    /// Rows as JSON, for inspection: keys from `after` on, at most `limit`.
+    fn rows(&self, after: &str, limit: usize) -> Vec<(String, serde_json::Value)>;
+    fn row(&self, key: &str) -> Option<serde_json::Value>;
+}
+
+pub(crate) struct RunningView<R> {
+    pub(super) name: &'static str,
+    pub(super) version: u32,
+    pub(super) rows: Rows<R>,
+    pub(super) ground: Ground,
+    folds: ByKind<Arc<super::Fold<R>>>,
+    finished: watch::Sender<bool>,
+    undecodable: AtomicU64,
+}
+
+impl<K: Key, R: Row> ViewTask for View<K, R> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn events(&self) -> Vec<(std::any::TypeId, &'static str)> {
+        self.subscriptions
+            .iter()
+            .map(|sub| (sub.event, sub.event_name))
+            .collect()
+    }
+
+    fn start(self: Box<Self>, ground: Ground, registry: &Registry) -> Arc<dyn Running> {
+        let partitions = usize::from(ground.engine.identity().layout.partitions);
+        let area = self.area();
+        let folds = self.subscriptions.into_iter().filter_map(|sub| {
+            let kind = registry.owner_of(sub.event)?.name.clone();
+            Some((kind, sub.fold))
+        });
+        let view = Arc::new(RunningView {
+            name: self.name,
+            version: self.version,
+            rows: Rows::new(area, partitions),
+            folds: by_kind(folds),
+            ground: ground.clone(),
+            finished: watch::Sender::new(false),
+            undecodable: AtomicU64::new(0),
+        });
+        ground
+            .world
+            .spawn("view", Box::pin(supervise(view.clone())));
+        view
+    }
+}
+
+/// Loads and runs; begins anew from what is stored when a fold has failed.
+async fn supervise<R: Row>(view: Arc<RunningView<R>>) {
+    let mut faults: Vec<Fault> = Vec::new();
+    while !view.ground.is_stopping() {
+        match view.load().await {
+            Ok(()) => {}
+            Err(_) => {
+                view.ground.world.sleep(Duration::from_millis(250)).await;
+                continue;
+            }
+        }
+        for fault in faults.drain(..) {
+            let row = ParkedRow {
+                reason: fault.reason,
+                events: Vec::new(),
+            };
+            view.rows.park(fault.partition, fault.key, row);
+        }
+        faults = view.clone().run().await;
+    }
+    view.finished.send_replace(true);
+}
+
+struct Fault {
+    partition: Partition,
+    key: Text,
+    reason: String,
+}
+
+impl<R: Row> RunningView<R> {
+    async fn heads(&self) -> Result<Vec<Offset>, ReadError> {
+        let mut heads = Vec::new();
+        for partition in self.ground.engine.identity().layout.all() {
+            heads.push(self.ground.engine.safe_head(partition).await?);
+        }
+        Ok(heads)
+    }
+
+    async fn load(&self) -> Result<(), ReadError> {
+        let engine = self.ground.engine.as_ref();
+        let heads = self.heads().await?;
+        for partition in self.rows.partitions() {
+            let discarded = self.rows.load(engine, partition, &heads).await?;
+            if discarded && let Some(epoch) = self.ground.epoch(partition).await {
+                let cleared = self.rows.commit(engine, partition, epoch, true).await;
+                cleared.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs until the node stops or a fold fails; all tasks have ended when this returns.
+    async fn run(self: Arc<Self>) -> Vec<Fault> {
+        let over = Arc::new(Flag::default());
+        let (ended, mut endings) = mpsc::unbounded_channel();
+        let (halt, halted) = watch::channel(false);
+        let mut lanes = 0;
+        for source in self.rows.partitions() {
+            let (view, over) = (self.clone(), over.clone());
+            let (ended, mut halted) = (ended.clone(), halted.clone());
+            lanes += 1;
+            let lane = async move {
+                let mut stop = view.ground.stop.clone();
+                let fault = tokio::select! { biased;
+                    () = raised(&mut stop) => None,
+                    () = raised(&mut halted) => None,
+                    fault = view.lane(source, &over) => fault,
+                };
+                let _ = ended.send(fault);
+            };
+            self.ground.world.spawn("view lane", Box::pin(lane));
+        }
+        let mut faults = Vec::new();
+        let mut tick = self.ground.world.sleep(COMMIT_EVERY);
+        while lanes > 0 {
+            tokio::select! { biased;
+                ending = endings.recv() => {
+                    lanes -= 1;
+                    if let Some(fault) = ending.flatten() {
+                        over.raise();
+                        halt.send_replace(true);
+                        faults.push(fault);
+                    }
+                }
+                () = &mut tick => {
+                    if !over.is_raised() {
+                        self.commit().await;
+                    }
+                    tick = self.ground.world.sleep(COMMIT_EVERY);
+                }
+            }
+        }
+        if faults.is_empty() {
+            self.commit().await;
+        }
+        faults
+    }
+
+    async fn commit(&self) {
+        let engine = self.ground.engine.as_ref();
+        for partition in self.rows.partitions() {
+            let Some(epoch) = self.ground.epoch(partition).await else {
+                continue;
+            };
+            match self.rows.commit(engine, partition, epoch, false).await {
+                // Unavailable: the next tick tries again. Otherwise somebody else owns it now.
+                Ok(()) | Err(PutError::Unavailable(_)) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Folds one source partition into the rows; ends only with a fault.
+    async fn lane(&self, source: Partition, over: &Flag) -> Option<Fault> {
+        let behind = |partition| self.rows.part(partition).vector[source.index()];
+        let mut cursor = self.rows.partitions().map(behind).min().unwrap_or_default();
+        let feed = self.ground.feeds.get(source.index())?.clone();
+        let layout = self.ground.engine.identity().layout;
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let fed = match feed.next(cursor).await {
+                Ok(fed) => fed,
+                Err(_) => {
+                    self.ground.world.sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                    continue;
+                }
+            };
+            pause = Duration::from_millis(50);
+            let mut changes: Vec<Vec<(Offset, Change<R>)>> =
+                self.rows.partitions().map(|_| Vec::new()).collect();
+            for delivered in fed.after(cursor) {
+                let record = delivered.record();
+                if record.kind != Kind::Event {
+                    continue;
+                }
+                let Some(fold) = self.folds.get(&record.portable.entity.kind) else {
+                    continue;
+                };
+                let offset = record.local.offset;
+                match crate::owner::guard(&record.portable.entity, || fold(delivered)) {
+                    Ok(Ok(found)) => {
+                        for change in found {
+                            let partition = layout.partition(&change.key);
+                            changes[partition.index()].push((offset, change));
+                        }
+                    }
+                    Ok(Err(error)) => self.set_aside(source, record, error.to_string()),
+                    Err(error) => self.set_aside(source, record, error.to_string()),
+                }
+            }
+            if over.is_raised() {
+                return None;
+            }
+            for (partition, changes) in self.rows.partitions().zip(changes) {
+                if let Err((key, offset)) = self.rows.apply(partition, source, changes, fed.next) {
+                    over.raise();
+                    let reason = format!("the fold panicked on offset {offset} of {source}");
+                    return Some(Fault {
+                        partition,
+                        key,
+                        reason,
+                    });
+                }
+            }
+            cursor = fed.next;
+        }
+    }
+
+    /// An event that no row can be found for: set aside under its entity's name.
+    fn set_aside(&self, source: Partition, record: &everfold_engine::Record, reason: String) {
+        let key = Text::from(format!("event of {}", record.portable.entity));
+        let partition = self.ground.engine.identity().layout.partition(&key);
+        let place = (source.0, record.local.offset.0);
+        let known = self.rows.part(partition).parked.get(&key).cloned();
+        if known.is_none_or(|known| !known.events.contains(&place)) {
+            self.undecodable.fetch_add(1, Ordering::Relaxed);
+            self.rows.park(
+                partition,
+                key,
+                ParkedRow {
+                    reason,
+                    events: vec![place],
+                },
+            );
+        }
+    }
+}
+
+impl<R: Row> Running for RunningView<R> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn status(&self, heads: &[Offset]) -> HandlerStatus {
+        let behind = |source: usize| {
+            let slowest = self
+                .rows
+                .partitions()
+                .map(|part| self.rows.part(part).vector[source]);
+            heads[source]
+                .0
+                .saturating_sub(slowest.min().unwrap_or_default().0)
+        };
+        let parked = self.rows.parked(self.name);
+        HandlerStatus {
+            name: self.name.to_owned(),
+            kind: "view",
+            version: self.version,
+            behind: (0..heads.len()).map(behind).sum(),
+            parked: parked
+                .iter()
+                .map(|parked| parked.offsets.len().max(1) as u64)
+                .sum(),
+            retrying: 0,
+            unmapped_rejections: 0,
+        }
+    }
+
+    fn parked(&self) -> Vec<Parked> {
+        self.rows.parked(self.name)
+    }
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+
+    fn finished(&self) -> watch::Receiver<bool> {
+        self.finished.subscribe()
+    }
+
+    fn rows(&self, after: &str, limit: usize) -> Vec<(String, serde_json::Value)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let mut found = Vec::new();
+        for partition in self.rows.partitions() {
+            let part = self.rows.part(partition);
+            let rows = part
+                .rows
+                .range::<str, _>((Excluded(after), Unbounded))
+                .take(limit);
+            found.extend(rows.map(|(key, row)| {
+                (
+                    key.to_string(),
+                    serde_json::to_value(row).unwrap_or_default(),
+                )
+            }));
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found.truncate(limit);
+        found
+    }
+
+    fn row(&self, key: &str) -> Option<serde_json::Value> {
+        let partition = self.ground.engine.identity().layout.partition(key);
+        let part = self.rows.part(partition);
+        part.rows
+            .get(key)
+            .and_then(|row| serde_json::to_value(row).ok())
+    }
+}
