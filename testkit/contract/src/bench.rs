@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use crate::check::{Checked, Tried};
 use crate::harness::{Ending, Harness, Log, Offers};
 use crate::owner::Owner;
+use crate::sample::is_ours;
 
 /// A fresh log, opened, and the means to try it.
 pub(crate) struct Bench {
@@ -78,8 +79,20 @@ pub(crate) async fn stroll(world: &dyn World) {
     }
 }
 
-/// Everything of a partition, read with one limit. Checks on the way what every read promises.
+/// Everything of the suite's own in a partition, read with one limit. Checks on the way what every
+/// read promises.
 pub(crate) async fn read_all(
+    engine: &dyn Engine,
+    partition: Partition,
+    limit: ReadLimit,
+) -> Checked<Vec<Record>> {
+    let mut records = read_everything(engine, partition, limit).await?;
+    records.retain(is_ours);
+    Ok(records)
+}
+
+/// The same with what the engine put between, such as its claims.
+pub(crate) async fn read_everything(
     engine: &dyn Engine,
     partition: Partition,
     limit: ReadLimit,
@@ -91,7 +104,7 @@ pub(crate) async fn read_all(
     let mut records = Vec::new();
     let mut after = Offset(0);
     while after < head {
-        let (chunk, next) = read_chunk(engine, partition, after, limit).await?;
+        let (chunk, next) = read_raw(engine, partition, after, limit).await?;
         ensure!(
             next > after,
             "a read after {after} stands still below the safe head {head}"
@@ -102,8 +115,19 @@ pub(crate) async fn read_all(
     Ok(records)
 }
 
-/// One read, with what every read promises checked.
+/// One read without what the engine put between, with what every read promises checked.
 pub(crate) async fn read_chunk(
+    engine: &dyn Engine,
+    partition: Partition,
+    after: Offset,
+    limit: ReadLimit,
+) -> Checked<(Vec<Record>, Offset)> {
+    let (mut records, next) = read_raw(engine, partition, after, limit).await?;
+    records.retain(is_ours);
+    Ok((records, next))
+}
+
+async fn read_raw(
     engine: &dyn Engine,
     partition: Partition,
     after: Offset,

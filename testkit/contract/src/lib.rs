@@ -9,6 +9,9 @@
 //! # }
 //! ```
 //!
+//! An engine may put single records of its own between batches, claims for example; cases look past
+//! them.
+//!
 //! No case asserts how long something takes. A case that never ends is failed by the harness's
 //! clock, which costs nothing in a simulated world.
 

@@ -7,7 +7,7 @@ use everfold_engine::engine::{AppendError, Appended, Batch, Claim, Epoch, ReadLi
 use everfold_engine::record::{Dot, Kind, Link, Unit};
 use everfold_engine::{Engine, EntityKey, Offset, Partition, Record, Stamp};
 
-use crate::bench::read_all;
+use crate::bench::{read_all, read_everything};
 use crate::check::{Checked, Tried};
 
 /// A claimed partition and what its next records depend on.
@@ -46,7 +46,7 @@ impl Owner {
     pub(crate) async fn claim(engine: Arc<dyn Engine>, partition: Partition) -> Checked<Self> {
         let claim = engine.claim(partition).await.tried("claiming")?;
         let mut tail = Tail::default();
-        let known = read_all(&*engine, partition, ReadLimit::default()).await?;
+        let known = read_everything(&*engine, partition, ReadLimit::default()).await?;
         known.iter().for_each(|record| tail.pass(record));
         tail.stamp = tail.stamp.max(claim.floor);
         Ok(Self {

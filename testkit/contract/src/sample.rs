@@ -6,10 +6,20 @@ use everfold_engine::{
     Bytes, EntityKey, HybridTime, Offset, Partition, Record, Stamp, Text, Timestamp, Uuid, World,
 };
 
+/// The label of every record that the suite appends.
+const OURS: &str = "contract-suite";
+
+/// Whether the suite appended it. An engine may put records of its own between batches.
+pub(crate) fn is_ours(record: &Record) -> bool {
+    let mut labels = record.portable.labels.iter();
+    labels.next().is_some_and(|(name, _)| name == OURS)
+}
+
 /// A record whose owner has filled in nothing yet.
 pub(crate) fn record(kind: Kind, entity: EntityKey, payload: impl Into<Bytes>) -> Record {
     let mut portable = Portable::new(entity, "Happened");
     portable.payload = payload.into();
+    portable.labels = vec![(OURS.into(), Text::new())];
     Record {
         kind,
         portable,
@@ -77,9 +87,8 @@ fn random(world: &dyn World, kind: Kind) -> Record {
     portable.hops = world.random() as u32;
     portable.principal = text(world);
     portable.trace = text(world);
-    portable.labels = (0..world.random() % 3)
-        .map(|_| (text(world), text(world)))
-        .collect();
+    let labels = (0..world.random() % 3).map(|_| (text(world), text(world)));
+    portable.labels.extend(labels);
     portable.subject_key = text(world);
     portable.content_type = text(world);
     portable.metadata = bytes(world);
