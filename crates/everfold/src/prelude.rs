@@ -5,3 +5,7 @@ pub use crate::{
     Application, At, Command, Context, Decide, Decision, Entity, Event, Evolve, Key, Never,
     Reaction, Reactor, View, command, emit, nothing, reject, reply,
 };
+
+/// For `application.open("./data")`; without the name, which applications may want for a command.
+#[doc(no_inline)]
+pub use crate::Open as _;

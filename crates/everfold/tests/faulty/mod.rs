@@ -1,0 +1,188 @@
+//! An engine whose appends are slow and go wrong in every way that the contract allows.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use everfold::engine::engine::*;
+use everfold::engine::slot::Partition;
+use everfold::engine::{Bytes, EntityKey, Offset, Record, Stamp, World};
+
+/// How often appends go wrong, in percent each.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Odds {
+    /// Refused because of the store.
+    pub full: u64,
+    /// Refused as too large if it has more than one unit.
+    pub too_many: u64,
+    /// Appended, but the answer is lost.
+    pub lost_answer: u64,
+    /// Not appended, and nobody says so.
+    pub lost_append: u64,
+    /// Acknowledged, but not appended: breaks the contract.
+    pub lie: u64,
+}
+
+pub struct Faulty {
+    inner: Arc<dyn Engine>,
+    world: Arc<dyn World>,
+    odds: Mutex<Odds>,
+    pub faults: AtomicU64,
+}
+
+impl Faulty {
+    pub fn new(inner: Arc<dyn Engine>, world: Arc<dyn World>, odds: Odds) -> Self {
+        Self { inner, world, odds: Mutex::new(odds), faults: AtomicU64::new(0) }
+    }
+
+    /// From now on everything works.
+    pub fn heal(&self) {
+        *self.odds.lock().unwrap() = Odds::default();
+    }
+}
+
+impl Engine for Faulty {
+    fn append(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        batch: Batch,
+    ) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(async move {
+            let odds = *self.odds.lock().unwrap();
+            let mut dice = self.world.random() % 100;
+            let mut falls = |percent: u64| {
+                let hit = dice < percent;
+                dice = dice.wrapping_sub(percent);
+                if hit {
+                    self.faults.fetch_add(1, Ordering::Relaxed);
+                    dice = u64::MAX;
+                }
+                hit
+            };
+            let unknown = || AppendError::Unknown("the connection broke".into());
+            self.world.sleep(Duration::from_micros(self.world.random() % 2000)).await;
+            if falls(odds.full) {
+                return Err(Refusal::Full("for now".into()).into());
+            }
+            let commands = batch.records.iter().filter(|r| r.portable.unit.is_last()).count();
+            if commands > 1 && falls(odds.too_many) {
+                return Err(Refusal::TooLarge { bytes: commands, limit: 1 }.into());
+            }
+            if falls(odds.lost_append) {
+                return Err(unknown());
+            }
+            if falls(odds.lie) {
+                let last = self.inner.safe_head(partition).await.unwrap();
+                return Ok(Appended { first: Offset(last.0 + 1), last: Offset(last.0 + 1) });
+            }
+            let appended = self.inner.append(partition, epoch, batch).await?;
+            if falls(odds.lost_answer) {
+                return Err(unknown());
+            }
+            self.world.sleep(Duration::from_micros(self.world.random() % 2000)).await;
+            Ok(appended)
+        })
+    }
+
+    fn identity(&self) -> &Identity {
+        self.inner.identity()
+    }
+
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    fn claim(&self, partition: Partition) -> BoxFuture<'_, Result<Claim, OwnerError>> {
+        self.inner.claim(partition)
+    }
+
+    fn renew(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        floor: Stamp,
+    ) -> BoxFuture<'_, Result<(), OwnerError>> {
+        self.inner.renew(partition, epoch, floor)
+    }
+
+    fn release(&self, partition: Partition, epoch: Epoch) -> BoxFuture<'_, Result<(), OwnerError>> {
+        self.inner.release(partition, epoch)
+    }
+
+    fn confirm(&self, partition: Partition, epoch: Epoch) -> BoxFuture<'_, Result<(), OwnerError>> {
+        self.inner.confirm(partition, epoch)
+    }
+
+    fn read(
+        &self,
+        partition: Partition,
+        after: Offset,
+        limit: ReadLimit,
+    ) -> BoxFuture<'_, Result<Chunk, ReadError>> {
+        self.inner.read(partition, after, limit)
+    }
+
+    fn safe_head(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, ReadError>> {
+        self.inner.safe_head(partition)
+    }
+
+    fn wait(
+        &self,
+        partition: Partition,
+        after: Offset,
+    ) -> BoxFuture<'_, Result<Offset, ReadError>> {
+        self.inner.wait(partition, after)
+    }
+
+    fn indexes_entities(&self) -> bool {
+        self.inner.indexes_entities()
+    }
+
+    fn read_entity<'a>(
+        &'a self,
+        partition: Partition,
+        entity: &'a EntityKey,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Arc<Record>>, ReadError>> {
+        self.inner.read_entity(partition, entity, after, limit)
+    }
+
+    fn put(&self, put: Put) -> BoxFuture<'_, Result<Revision, PutError>> {
+        self.inner.put(put)
+    }
+
+    fn revision<'a>(&'a self, area: &'a Area) -> BoxFuture<'a, Result<Revision, ReadError>> {
+        self.inner.revision(area)
+    }
+
+    fn get<'a>(
+        &'a self,
+        area: &'a Area,
+        key: &'a [u8],
+    ) -> BoxFuture<'a, Result<Option<Bytes>, ReadError>> {
+        self.inner.get(area, key)
+    }
+
+    fn scan<'a>(
+        &'a self,
+        area: &'a Area,
+        after: Option<&'a [u8]>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Entries, ReadError>> {
+        self.inner.scan(area, after, limit)
+    }
+
+    fn doctor(&self) -> Vec<Finding> {
+        self.inner.doctor()
+    }
+
+    fn durability(&self) -> String {
+        self.inner.durability()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.inner.close()
+    }
+}
