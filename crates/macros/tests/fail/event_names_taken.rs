@@ -1,0 +1,12 @@
+use everfold::Event;
+
+#[derive(Event)]
+enum OrderEvent {
+    Placed,
+    #[event(name = "Placed")]
+    PlacedAgain,
+    #[event(was = "Placed")]
+    Accepted,
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use everfold::Event;
+
+#[derive(Event)]
+enum OrderEvent {}
+
+fn main() {}
