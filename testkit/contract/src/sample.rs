@@ -164,8 +164,18 @@ fn bytes(world: &dyn World) -> Bytes {
 
 /// Bytes that no compression makes smaller.
 pub(crate) fn noise(world: &dyn World, length: usize) -> Bytes {
-    let words = std::iter::repeat_with(|| world.random().to_le_bytes());
-    words.flatten().take(length).collect()
+    // One draw and a generator of its own (xorshift64, Marsaglia, 2003): megabytes through the
+    // world's randomness would be most of what a run does.
+    let mut word = world.random() | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        bytes.extend_from_slice(&word.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes.into()
 }
 
 fn coin(world: &dyn World) -> bool {
