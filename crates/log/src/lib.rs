@@ -27,9 +27,11 @@ mod partition;
 mod read;
 pub mod recovery;
 pub mod segment;
+mod verify;
 
 pub use disk::{Directory, Disk, MemoryDisk};
 pub use error::{Damage, OpenError};
 pub use log::Log;
 pub use open::Report;
 pub use options::Options;
+pub use verify::{Verified, verify};
