@@ -3,7 +3,7 @@
 mod backend;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 use everfold_engine::engine::{Area, Entries, Put, PutError, ReadError, Revision};
@@ -28,6 +28,8 @@ pub(crate) struct Areas {
     incarnation: Incarnation,
     cache_bytes: usize,
     state: Mutex<State>,
+    /// Held for reading while the file is used, for writing once, to close it.
+    in_use: RwLock<()>,
 }
 
 #[derive(Default)]
@@ -44,6 +46,7 @@ impl Areas {
             incarnation,
             cache_bytes,
             state: Mutex::default(),
+            in_use: RwLock::default(),
         }
     }
 
@@ -56,8 +59,9 @@ impl Areas {
         Ok(self.state().discarded.clone())
     }
 
-    /// Lets go of the file.
+    /// Lets go of the file, after whoever uses it has finished.
     pub(crate) fn close(&self) {
+        let _alone = self.in_use.write().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state();
         state.closed = true;
         state.database = None;
@@ -65,6 +69,10 @@ impl Areas {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn using(&self) -> RwLockReadGuard<'_, ()> {
+        self.in_use.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn database(&self) -> Result<Arc<Database>, redb::Error> {
@@ -140,6 +148,7 @@ impl Areas {
     }
 
     pub(crate) fn put(&self, put: &Put) -> Result<Revision, PutError> {
+        let _using = self.using();
         let result = self.try_put(put);
         result.unwrap_or_else(|error| {
             self.forget();
@@ -194,6 +203,7 @@ impl Areas {
         &self,
         read: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, ReadError> {
+        let _using = self.using();
         let run = || {
             if !self.exists()? {
                 return Ok(T::default());

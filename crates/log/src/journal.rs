@@ -33,6 +33,8 @@ pub(crate) struct Submission {
     pub(crate) effect: Effect,
     /// The partition's turn, given back when the frame is settled; also if nobody waits any more.
     pub(crate) turn: Option<OwnedSemaphorePermit>,
+    /// For a claim: keeps areas from being written until the owner has changed.
+    pub(crate) owner: Option<OwnedSemaphorePermit>,
     pub(crate) done: Option<oneshot::Sender<Result<(), Failure>>>,
 }
 
@@ -59,7 +61,7 @@ pub(crate) enum Failure {
 
 impl Submission {
     fn settle(self, result: Result<(), Failure>) {
-        drop(self.turn);
+        drop((self.turn, self.owner));
         if let Some(done) = self.done {
             // Whoever asked may have gone away; the record is there all the same.
             let _ = done.send(result);
@@ -188,6 +190,7 @@ impl Journal {
             records: Vec::new(),
             effect: Effect::Nothing,
             turn: None,
+            owner: None,
             done: None,
         });
         Some(self.gather())

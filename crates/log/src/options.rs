@@ -24,9 +24,6 @@ pub struct Options {
     pub tail_bytes: usize,
     /// Memory for pages of the areas.
     pub area_cache_bytes: usize,
-    /// How often the writer looks for more work before it rests: a waking costs about as much as a
-    /// tenth of a write. 0 in a simulation.
-    pub spins: u32,
 }
 
 impl Default for Options {
@@ -41,7 +38,6 @@ impl Default for Options {
             flush_bytes: 4 << 20,
             tail_bytes: 64 << 20,
             area_cache_bytes: 32 << 20,
-            spins: 0,
         }
     }
 }

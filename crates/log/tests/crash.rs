@@ -1,6 +1,8 @@
 //! Power cuts: what was acknowledged is there, what was not is whole or absent, whatever part of the
 //! unflushed sectors the device kept.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::sync::Arc;

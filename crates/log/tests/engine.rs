@@ -1,5 +1,7 @@
 //! The log as an engine: what it takes, gives back and refuses.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use everfold_engine::engine::{

@@ -1,5 +1,7 @@
 //! Recovery as a function over bytes: every cut and every flipped bit of a small segment.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::sync::Arc;

@@ -39,12 +39,6 @@ impl Machine for Driver {
                 Err(reason) => self.stop(&reason),
             };
         }
-        for _ in 0..self.options.spins {
-            if self.queue.is_waiting() {
-                return Progress::Busy;
-            }
-            std::hint::spin_loop();
-        }
         match self.queue.rest() {
             Rest::Work => Progress::Busy,
             Rest::Idle => Progress::Idle,

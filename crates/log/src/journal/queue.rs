@@ -1,6 +1,5 @@
 //! What waits for the driver.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use everfold_engine::world::Poke;
@@ -11,8 +10,6 @@ use super::{Failure, Submission};
 #[derive(Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
-    /// Whether something waits; read without the lock, while the driver looks for work.
-    waiting: AtomicBool,
     poke: OnceLock<Arc<dyn Poke>>,
 }
 
@@ -40,7 +37,6 @@ impl Queue {
             return Err(Failure::Closed);
         }
         state.submissions.push(submission);
-        self.waiting.store(true, Ordering::Release);
         let resting = std::mem::take(&mut state.resting);
         drop(state);
         if resting {
@@ -51,15 +47,7 @@ impl Queue {
 
     /// Everything that waits goes to `into`, which is empty.
     pub(crate) fn take(&self, into: &mut Vec<Submission>) {
-        if self.is_waiting() {
-            let mut state = self.state();
-            self.waiting.store(false, Ordering::Relaxed);
-            std::mem::swap(&mut state.submissions, into);
-        }
-    }
-
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.waiting.load(Ordering::Acquire)
+        std::mem::swap(&mut self.state().submissions, into);
     }
 
     /// Whether the driver may rest; if so, the next submission wakes it.

@@ -116,6 +116,7 @@ impl Log {
             records: records.into_iter().map(Arc::new).collect(),
             effect,
             turn: None,
+            owner: None,
             done: None,
         }
     }
@@ -154,7 +155,7 @@ impl Log {
     pub(super) async fn claim_partition(&self, partition: Partition) -> Result<Claim, OwnerError> {
         let shard = self.shard(partition)?;
         // An area is not written while the owner changes.
-        let _owner = permit(&shard.owner).await;
+        let owner = permit(&shard.owner).await;
         let turn = permit(&shard.turn).await;
         let at = shard.state().at;
         let epoch = Epoch(at.epoch.0 + 1);
@@ -166,7 +167,8 @@ impl Log {
             records: vec![self.claim_record(floor)],
         };
         let effect = Effect::Claim(epoch);
-        let submission = self.batch(partition, epoch, batch, offset, at.link, effect);
+        let mut submission = self.batch(partition, epoch, batch, offset, at.link, effect);
+        submission.owner = owner;
         self.settle(submission, turn).await.map_err(owner_error)?;
         Ok(Claim {
             epoch,
@@ -228,6 +230,7 @@ impl Log {
             records: Vec::new(),
             effect: Effect::Floor(floor),
             turn: None,
+            owner: None,
             done: None,
         };
         self.settle(submission, turn).await.map_err(owner_error)

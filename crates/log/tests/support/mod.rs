@@ -1,6 +1,6 @@
 //! A world without threads, and shorthands for records and logs.
 
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::future::Future;
 use std::pin::pin;
