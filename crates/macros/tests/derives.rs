@@ -1,5 +1,7 @@
 //! What the derives make of a type.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 
 use everfold::prelude::*;

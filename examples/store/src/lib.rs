@@ -1,1 +1,31 @@
-//! everfold-store
+//! Customers & Orders: customers reserve credit, orders wait for it, and neither waits for the
+//! other.
+//!
+//! - [`money`]: amounts, exact to the cent
+//! - [`customer`]: credit limits and reservations
+//! - [`order`]: from placed to paid
+//! - [`reactions`]: what follows from what
+//! - [`views`]: what there is to read
+
+pub mod customer;
+pub mod money;
+pub mod order;
+pub mod reactions;
+#[cfg(test)]
+mod samples;
+pub mod views;
+
+use everfold::prelude::*;
+
+/// The whole store, ready to be opened.
+pub fn application() -> Application {
+    Application::new("store")
+        .entity::<customer::Customer>()
+        .entity::<order::Order>()
+        .reactor(reactions::reserve_credit())
+        .reactor(reactions::decide_order())
+        .reactor(reactions::release_credit())
+        .view(views::customer_history())
+        .view(views::low_credit())
+        .view(views::shipped_orders())
+}

@@ -116,8 +116,8 @@ where
     }
 
     /// The state that the history leads to.
-    pub fn state(self) -> E {
-        self.state
+    pub fn state(&self) -> &E {
+        &self.state
     }
 
     #[track_caller]
@@ -264,8 +264,14 @@ where
     }
 
     /// The state that all this leads to.
-    pub fn state(self) -> E {
-        self.spec.state
+    pub fn state(&self) -> &E {
+        &self.spec.state
+    }
+
+    /// The entity after this command, and what happened: for specifications that compare with a
+    /// model of their own.
+    pub fn outcome(self) -> (Spec<E>, Vec<E::Event>) {
+        (self.spec, self.events)
     }
 }
 

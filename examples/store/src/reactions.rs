@@ -1,0 +1,90 @@
+//! What follows from events: customers and orders know nothing of each other but this.
+
+use everfold::prelude::*;
+
+use crate::customer::{
+    Customer, CustomerEvent, CustomerId, NoCredit, ReleaseCredit, ReserveCredit,
+};
+use crate::order::{Approve, Order, OrderEvent, OrderId, OrderRejection, Reason, Reject};
+
+#[cfg(test)]
+mod tests;
+
+/// A placed order asks the customer for credit. Without a customer to ask it is rejected.
+pub fn reserve_credit() -> Reactor {
+    Reactor::named("reserve-credit").on(|event: &OrderEvent, at| match event {
+        OrderEvent::Placed {
+            customer, total, ..
+        } => {
+            let order: OrderId = at.entity_id();
+            command::<Customer, _>(
+                customer,
+                ReserveCredit {
+                    order,
+                    total: *total,
+                },
+            )
+            .rejected(reject_order)
+        }
+        _ => nothing(),
+    })
+}
+
+fn reject_order(refused: NoCredit, placed: &At) -> Reaction {
+    let order: OrderId = placed.entity_id();
+    command::<Order, _>(
+        order,
+        Reject {
+            reason: refused.into(),
+        },
+    )
+    .into()
+}
+
+/// The customer's answer decides the order. An order that needs no credit any more gives it back.
+pub fn decide_order() -> Reactor {
+    Reactor::named("decide-order").on(|event: &CustomerEvent, _| match event {
+        CustomerEvent::CreditReserved { order, .. } => {
+            let late = order.clone();
+            command::<Order, _>(order, Approve)
+                .rejected(move |_: OrderRejection, reserved| give_back(&late, reserved))
+        }
+        CustomerEvent::CreditRefused { order, .. } => command::<Order, _>(
+            order,
+            Reject {
+                reason: Reason::InsufficientCredit,
+            },
+        )
+        .into(),
+        _ => nothing(),
+    })
+}
+
+fn give_back(order: &OrderId, reserved: &At) -> Reaction {
+    let customer: CustomerId = reserved.entity_id();
+    command::<Customer, _>(
+        customer,
+        ReleaseCredit {
+            order: order.clone(),
+        },
+    )
+    .into()
+}
+
+/// An order that was paid, or cancelled after its approval, needs its credit no longer.
+pub fn release_credit() -> Reactor {
+    Reactor::named("release-credit").on(|event: &OrderEvent, at| match event {
+        OrderEvent::Paid { customer, .. }
+        | OrderEvent::Cancelled {
+            customer,
+            reserved: true,
+        } => command::<Customer, _>(
+            customer,
+            ReleaseCredit {
+                order: at.entity_id(),
+            },
+        )
+        .into(),
+        _ => nothing(),
+    })
+}
