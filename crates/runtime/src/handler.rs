@@ -2,7 +2,7 @@
 //! live tail in one loop, and keep a checkpoint that is fenced like the partition.
 
 mod feed;
-mod reactor_lane;
+mod reactor;
 mod schema_check;
 
 use std::sync::Arc;
@@ -18,8 +18,11 @@ use tokio::sync::watch;
 use crate::owner::Router;
 
 pub(crate) use feed::{Delivered, Fed, Feed};
-pub(crate) use reactor_lane::{ReactorTask, RunningReactor};
+pub(crate) use reactor::{ReactorTask, RunningReactor};
 pub(crate) use schema_check::check_schemas;
+
+/// The state of an ownership as others may see it: unknown yet, held, or lost.
+pub(crate) type Ownership = Option<Result<Epoch, OwnerError>>;
 
 /// What a handler runs on.
 #[derive(Clone)]
@@ -28,7 +31,7 @@ pub(crate) struct Ground {
     pub(crate) world: Arc<dyn World>,
     pub(crate) router: Router,
     pub(crate) feeds: Arc<[Arc<Feed>]>,
-    pub(crate) owners: Arc<[watch::Receiver<Option<Result<Epoch, OwnerError>>>]>,
+    pub(crate) owners: Arc<[watch::Receiver<Ownership>]>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 

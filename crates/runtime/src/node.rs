@@ -17,7 +17,7 @@ use crate::boundary::BoundaryRef;
 use crate::entity::{Command, Decide, Entity};
 use crate::error::{CommandError, QueryError, SendError};
 use crate::handler::{
-    Feed, Ground, HandlerStatus, Parked, ReactorTask, RunningReactor, check_schemas,
+    Feed, Ground, HandlerStatus, Ownership, Parked, ReactorTask, RunningReactor, check_schemas,
 };
 use crate::key::Key;
 use crate::owner::{self, Envelope, Owner, OwnerStatus, Router, Sent, Strength, Watch};
@@ -391,9 +391,7 @@ impl Node {
 }
 
 /// Waits for all partitions; the epoch of the first.
-async fn claimed(
-    states: &mut [watch::Receiver<Option<Result<Epoch, OwnerError>>>],
-) -> Result<Epoch, OwnerError> {
+async fn claimed(states: &mut [watch::Receiver<Ownership>]) -> Result<Epoch, OwnerError> {
     let mut first = Epoch(0);
     for (index, state) in states.iter_mut().enumerate() {
         let known = state.wait_for(Option::is_some).await;

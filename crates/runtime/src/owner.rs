@@ -6,19 +6,22 @@
 
 mod batch;
 mod known;
+mod ownership;
 mod read;
 mod recover;
 mod residents;
 mod router;
 mod serve;
+mod settle;
 mod single;
+mod unit;
 mod work;
 
+pub(crate) use ownership::{Owner, OwnerStatus};
 pub(crate) use read::{Strength, Watch};
 pub(crate) use recover::load;
 pub(crate) use residents::Residents;
 pub(crate) use router::Router;
 pub use router::Sent;
-pub(crate) use serve::{Owner, OwnerStatus};
 pub(crate) use single::{command_digest, context, draft, guard, not_json, to_json};
 pub(crate) use work::{Answer, Desk, Draft, Envelope, Ruling, Work};

@@ -15,6 +15,8 @@ use crate::event::{DecodeError, Event, EventSchema};
 /// The state of an entity of any type.
 pub(crate) type AnyState = dyn Any + Send;
 
+type DecodeState = fn(&[u8]) -> Result<Box<AnyState>, serde_json::Error>;
+
 /// What the owner needs to know of a type of entity.
 #[derive(Clone)]
 pub(crate) struct EntityType {
@@ -29,7 +31,7 @@ pub(crate) struct EntityType {
     pub(crate) check: fn(&Portable) -> Result<(), DecodeError>,
     pub(crate) evolve: fn(&mut AnyState, &Portable) -> Result<(), DecodeError>,
     pub(crate) encode_state: fn(&AnyState, &mut Vec<u8>) -> Result<(), serde_json::Error>,
-    pub(crate) decode_state: Option<fn(&[u8]) -> Result<Box<AnyState>, serde_json::Error>>,
+    pub(crate) decode_state: Option<DecodeState>,
 }
 
 impl EntityType {

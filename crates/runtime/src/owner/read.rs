@@ -19,6 +19,9 @@ pub(crate) enum Strength {
     Eventual,
 }
 
+/// What was looked for, and how far the log reaches with it.
+type Seen<T> = Result<(T, Offset), CommandError>;
+
 /// Looks at an entity once `look` gives an answer.
 pub(crate) struct Watch<E, T, F> {
     envelope: Envelope,
@@ -26,7 +29,7 @@ pub(crate) struct Watch<E, T, F> {
     strength: Strength,
     look: F,
     seen: Option<T>,
-    answer: Option<oneshot::Sender<Result<(T, Offset), CommandError>>>,
+    answer: Option<oneshot::Sender<Seen<T>>>,
     types: PhantomData<fn() -> E>,
 }
 
@@ -41,7 +44,7 @@ where
         entity: EntityKey,
         strength: Strength,
         look: F,
-    ) -> (Self, oneshot::Receiver<Result<(T, Offset), CommandError>>) {
+    ) -> (Self, oneshot::Receiver<Seen<T>>) {
         let (answer, receiver) = oneshot::channel();
         let watch = Self {
             envelope: Envelope::default(),

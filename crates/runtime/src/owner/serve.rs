@@ -2,55 +2,31 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use everfold_engine::engine::{
-    self, AppendError, BoxFuture, Claim, Engine, Epoch, Limits, OwnerError, ReadLimit, Refusal,
+    self, AppendError, BoxFuture, Engine, Epoch, Limits, OwnerError, ReadLimit,
 };
-use everfold_engine::map::{Map, seeded};
-use everfold_engine::record::{Dot, Kind, Link, Local, Portable, Record, Reply, Unit};
+use everfold_engine::map::Map;
 use everfold_engine::slot::Partition;
-use everfold_engine::time::Stamp;
 use everfold_engine::world::new_id;
-use everfold_engine::{Bytes, EntityKey, Offset, Text, Timestamp, Uuid, World};
+use everfold_engine::{EntityKey, Offset, Timestamp, Uuid, World};
 use tokio::sync::{mpsc, watch};
 
 use super::Residents;
 use super::batch::{Batch, Clock, Pending, Snapshot};
 use super::known::{Entry, Known, Shelf};
-use super::recover::{self, SNAPSHOT_EVERY, Tail};
-use super::work::{Answer, Desk, Draft, Ruling, Work};
+use super::ownership::OwnerStatus;
+use super::recover;
+use super::work::{Answer, Desk, Ruling, Work};
 use crate::error::CommandError;
 use crate::handler::raised;
-use crate::owner::recover::{snapshot_area, snapshot_key};
 use crate::schema::Registry;
 
 /// Units decided into one batch at most.
-const MOST_UNITS: usize = 1024;
-
-/// How an owner is doing, for inspection.
-#[derive(Debug, Default)]
-pub(crate) struct OwnerStatus {
-    pub(crate) epoch: AtomicU64,
-    pub(crate) residents: AtomicU64,
-    pub(crate) batches: AtomicU64,
-}
-
-/// Owns one partition for as long as the node runs.
-pub(crate) struct Owner {
-    pub(crate) partition: Partition,
-    pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) world: Arc<dyn World>,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) inbox: mpsc::Receiver<Box<dyn Work>>,
-    pub(crate) closing: watch::Receiver<bool>,
-    pub(crate) ready: watch::Sender<Option<Result<Epoch, OwnerError>>>,
-    pub(crate) status: Arc<OwnerStatus>,
-}
+pub(super) const MOST_UNITS: usize = 1024;
 
 /// How an ownership ended.
-enum End {
+pub(super) enum End {
     /// The node closes; everything was answered.
     Closed,
     /// Another owner has claimed the partition.
@@ -59,150 +35,43 @@ enum End {
     Unknown,
 }
 
-impl Owner {
-    /// Claims and serves until the node closes.
-    pub(crate) async fn run(mut self) {
-        loop {
-            let claimed = self.take_over().await;
-            let ended = match claimed {
-                Ok((claim, tail)) => {
-                    self.status.epoch.store(claim.epoch.0, Ordering::Relaxed);
-                    self.ready.send_replace(Some(Ok(claim.epoch)));
-                    self.serve(claim, tail).await
-                }
-                Err(error) => {
-                    let lasting =
-                        matches!(error, OwnerError::Stopped(_) | OwnerError::NoPartition(_));
-                    self.ready.send_replace(Some(Err(error.clone())));
-                    let reason = error.to_string();
-                    let partition = self.partition;
-                    let failure = || CommandError::Unavailable {
-                        partition,
-                        reason: reason.clone(),
-                    };
-                    self.turn_away(failure, (!lasting).then_some(Duration::from_millis(250)))
-                        .await
-                }
-            };
-            match ended {
-                Some(End::Closed) => return,
-                Some(End::Fenced) => {
-                    let partition = self.partition;
-                    let error = OwnerError::Fenced {
-                        partition,
-                        current: None,
-                    };
-                    self.ready.send_replace(Some(Err(error)));
-                    self.turn_away(|| CommandError::Fenced(partition), None)
-                        .await;
-                    return;
-                }
-                Some(End::Unknown) | None => {}
-            }
-        }
-    }
-
-    async fn take_over(&self) -> Result<(Claim, Tail), OwnerError> {
-        let claim = self.engine.claim(self.partition).await?;
-        let engine = self.engine.as_ref();
-        let mut tail =
-            Tail::read(engine, self.world.as_ref(), self.partition, claim.safe_head).await?;
-        tail.clock.stamp = tail.clock.stamp.max(claim.floor);
-        Ok((claim, tail))
-    }
-
-    /// Answers everything with an error, for a while or until the node closes.
-    async fn turn_away(
-        &mut self,
-        error: impl Fn() -> CommandError,
-        pause: Option<Duration>,
-    ) -> Option<End> {
-        let over: BoxFuture<'_, ()> = match pause {
-            Some(pause) => self.world.sleep(pause),
-            None => Box::pin(std::future::pending()),
-        };
-        let mut over = over;
-        loop {
-            tokio::select! { biased;
-                work = self.inbox.recv() => match work {
-                    Some(work) => work.answer(Answer::Failed(error())),
-                    None => return Some(End::Closed),
-                },
-                () = raised(&mut self.closing) => self.inbox.close(),
-                () = &mut over => return None,
-            }
-        }
-    }
-
-    async fn serve(&mut self, claim: Claim, tail: Tail) -> Option<End> {
-        let mut serving = Serving {
-            partition: self.partition,
-            engine: self.engine.clone(),
-            world: self.world.clone(),
-            registry: self.registry.clone(),
-            status: self.status.clone(),
-            limits: self.engine.limits(),
-            epoch: claim.epoch,
-            chained: self.engine.identity().chained,
-            clock: tail.clock,
-            known: tail.known,
-            residents: Residents::new(self.world.random()),
-            watchers: seeded(self.world.random()),
-            durable: tail.head.max(claim.safe_head),
-            durable_batch: 0,
-            queue: VecDeque::new(),
-            open: Batch::new(1, tail.clock),
-            flight: None,
-            most_units: MOST_UNITS,
-            full: false,
-            halted: false,
-            snapshots: None,
-        };
-        let end = serving.run(&mut self.inbox, &mut self.closing).await;
-        if matches!(end, End::Closed) {
-            let _ = self.engine.release(self.partition, claim.epoch).await;
-        }
-        Some(end)
-    }
-}
-
 type Flight = BoxFuture<'static, Result<Option<engine::Appended>, AppendError>>;
 
 /// One ownership.
-struct Serving {
-    partition: Partition,
-    engine: Arc<dyn Engine>,
-    world: Arc<dyn World>,
-    registry: Arc<Registry>,
-    status: Arc<OwnerStatus>,
-    limits: Limits,
-    epoch: Epoch,
-    chained: bool,
-    clock: Clock,
-    known: Known,
-    residents: Residents,
+pub(super) struct Serving {
+    pub(super) partition: Partition,
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) world: Arc<dyn World>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) status: Arc<OwnerStatus>,
+    pub(super) limits: Limits,
+    pub(super) epoch: Epoch,
+    pub(super) chained: bool,
+    pub(super) clock: Clock,
+    pub(super) known: Known,
+    pub(super) residents: Residents,
     /// Work that waits for an entity to change.
-    watchers: Map<EntityKey, Vec<Box<dyn Work>>>,
+    pub(super) watchers: Map<EntityKey, Vec<Box<dyn Work>>>,
     /// Everything up to here is durable, and so is every batch up to `durable_batch`.
-    durable: Offset,
-    durable_batch: u64,
+    pub(super) durable: Offset,
+    pub(super) durable_batch: u64,
     /// Drained, not yet decided.
-    queue: VecDeque<Box<dyn Work>>,
+    pub(super) queue: VecDeque<Box<dyn Work>>,
     /// Decided, not yet on its way.
-    open: Batch,
+    pub(super) open: Batch,
     /// On its way.
-    flight: Option<(Batch, Flight)>,
+    pub(super) flight: Option<(Batch, Flight)>,
     /// Shrinks while the engine refuses batches, to find the unit at fault.
-    most_units: usize,
+    pub(super) most_units: usize,
     /// The next unit does not fit the open batch.
-    full: bool,
+    pub(super) full: bool,
     /// Nothing may be decided before the batch on its way has landed.
-    halted: bool,
-    snapshots: Option<mpsc::UnboundedSender<Snapshot>>,
+    pub(super) halted: bool,
+    pub(super) snapshots: Option<mpsc::UnboundedSender<Snapshot>>,
 }
 
 impl Serving {
-    async fn run(
+    pub(super) async fn run(
         &mut self,
         inbox: &mut mpsc::Receiver<Box<dyn Work>>,
         closing: &mut watch::Receiver<bool>,
@@ -224,7 +93,7 @@ impl Serving {
             let room = MOST_UNITS.saturating_sub(self.queue.len());
             tokio::select! { biased;
                 result = landing(&mut self.flight) => {
-                    if let Some(end) = self.landed(result).await {
+                    if let Some(end) = self.landed(result) {
                         return end;
                     }
                 }
@@ -317,7 +186,7 @@ impl Serving {
     }
 
     /// Gives the answer that the command was given before. It is fixed, so it needs no fence.
-    fn repeat(&self, work: Box<dyn Work>, offset: Offset) {
+    pub(super) fn repeat(&self, work: Box<dyn Work>, offset: Offset) {
         let (engine, partition) = (self.engine.clone(), self.partition);
         let answer = async move {
             let limit = ReadLimit {
@@ -404,7 +273,7 @@ impl Serving {
         }
     }
 
-    fn push(&mut self, work: Box<dyn Work>, id: Option<(Uuid, Shelf)>) {
+    pub(super) fn push(&mut self, work: Box<dyn Work>, id: Option<(Uuid, Shelf)>) {
         let records_end = self.open.records.len();
         self.open.pending.push(Pending {
             work,
@@ -414,208 +283,7 @@ impl Serving {
         });
     }
 
-    fn take_unit(
-        &mut self,
-        mut work: Box<dyn Work>,
-        id: Option<Identified>,
-        drafts: Vec<Draft>,
-        rejected: bool,
-        reply: Option<Bytes>,
-        now: Timestamp,
-    ) -> Result<(), Box<dyn Work>> {
-        let bytes: usize = drafts.iter().map(Draft::bytes).sum();
-        if let Err(error) = self.check_limits(&drafts, bytes) {
-            work.answer(Answer::Failed(error));
-            return Ok(());
-        }
-        let records = self.open.records.len() + drafts.len().max(1);
-        let over = self.open.bytes + bytes > self.limits.batch_bytes;
-        if !self.open.records.is_empty() && (over || records > self.limits.batch_records) {
-            return Err(work);
-        }
-        if let Err(error) = work.evolve(&mut self.residents) {
-            self.undo(work.entities());
-            work.answer(Answer::Failed(error));
-            return Ok(());
-        }
-        let answer = id.as_ref().zip(reply).map(|(id, body)| Reply {
-            command_digest: id.digest,
-            rejected,
-            body,
-            source: work.envelope().source.clone(),
-        });
-        if drafts.is_empty() && answer.is_none() {
-            self.open.fenced = true;
-        }
-        let changed: Vec<EntityKey> = distinct(&drafts);
-        self.write(work.as_ref(), drafts, answer, now);
-        self.open.bytes += bytes;
-        let id = id.map(|id| {
-            let entry = Entry {
-                digest: id.digest as u64,
-                offset: Offset(0),
-            };
-            self.known.insert(&id.shelf, id.id, entry);
-            if let Some(source) = &work.envelope().source {
-                self.known
-                    .settle(&source.handler, source.partition, source.settled);
-            }
-            (id.id, id.shelf)
-        });
-        self.push(work, id);
-        for entity in changed {
-            self.wake_watchers(&entity, now);
-            self.open.touched.push(entity);
-        }
-        Ok(())
-    }
-
-    fn check_limits(&self, drafts: &[Draft], bytes: usize) -> Result<(), CommandError> {
-        let limits = self.limits;
-        let too_large = |what: &str, size: usize, limit: usize| {
-            Err(CommandError::TooLarge(format!(
-                "{what} of {size} bytes, the limit is {limit}"
-            )))
-        };
-        if let Some(event) = drafts
-            .iter()
-            .find(|draft| draft.bytes() > limits.event_bytes)
-        {
-            too_large("an event", event.bytes(), limits.event_bytes)
-        } else if bytes > limits.unit_bytes {
-            too_large("events", bytes, limits.unit_bytes)
-        } else if drafts.len() > limits.batch_records {
-            let (count, limit) = (drafts.len(), limits.batch_records);
-            Err(CommandError::TooLarge(format!(
-                "{count} events, the limit is {limit}"
-            )))
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Turns the events of a unit into records of the open batch; one outcome record if there are
-    /// none but the answer is to be remembered.
-    fn write(
-        &mut self,
-        work: &dyn Work,
-        drafts: Vec<Draft>,
-        mut answer: Option<Reply>,
-        now: Timestamp,
-    ) {
-        let envelope = work.envelope();
-        let count = drafts.len() as u32;
-        for (index, draft) in drafts.into_iter().enumerate() {
-            let number = self.open.number;
-            let version = match self.residents.get_mut(&draft.entity) {
-                Ok(resident) => {
-                    resident.version += 1;
-                    resident.touched = number;
-                    if resident.version.is_multiple_of(SNAPSHOT_EVERY)
-                        && index as u32 + 1 == count
-                        && let Some(value) = recover::encode_snapshot(resident)
-                    {
-                        let entity = draft.entity.clone();
-                        self.open.snapshots.push(Snapshot { entity, value });
-                    }
-                    resident.version
-                }
-                Err(_) => 0,
-            };
-            let event_id = draft
-                .event_id
-                .unwrap_or_else(|| new_id(self.world.as_ref()));
-            let unit = Unit {
-                index: index as u32,
-                count,
-            };
-            let portable = Portable {
-                event_id,
-                entity: draft.entity,
-                event_type: draft.event_type,
-                schema_version: draft.schema_version,
-                labels: draft.labels,
-                content_type: draft.content_type,
-                metadata: draft.metadata,
-                payload: draft.payload,
-                unit,
-                ..self.portable_of(envelope, now)
-            };
-            let reply = if unit.is_last() { answer.take() } else { None };
-            self.append_record(Kind::Event, portable, version, reply, envelope, now);
-        }
-        if count == 0
-            && let Some(reply) = answer
-        {
-            let entity = work.entities().first().cloned();
-            let portable = Portable {
-                entity: entity.unwrap_or_else(|| EntityKey::new("", "")),
-                payload: Bytes::new(),
-                ..self.portable_of(envelope, now)
-            };
-            self.append_record(Kind::Outcome, portable, 0, Some(reply), envelope, now);
-        }
-    }
-
-    fn portable_of(&self, envelope: &super::Envelope, now: Timestamp) -> Portable {
-        let recorded = Stamp::next(self.clock.stamp.max(envelope.after.0), now, self.partition);
-        Portable {
-            causes: envelope.causes.clone(),
-            effective: envelope.effective.unwrap_or(recorded.time()),
-            causation: envelope.causation.or(envelope.id),
-            correlation: envelope.correlation.or(envelope.id),
-            command: envelope.id,
-            hops: envelope.hops,
-            principal: envelope.principal.clone(),
-            trace: envelope.trace.clone(),
-            ..Portable::new(EntityKey::new("", ""), Text::new())
-        }
-    }
-
-    fn append_record(
-        &mut self,
-        kind: Kind,
-        mut portable: Portable,
-        version: u64,
-        reply: Option<Reply>,
-        envelope: &super::Envelope,
-        now: Timestamp,
-    ) {
-        let clock = &mut self.clock;
-        clock.stamp = Stamp::next(clock.stamp.max(envelope.after.0), now, self.partition);
-        clock.hybrid = clock.hybrid.max(envelope.after.1).next(now);
-        portable.hybrid = clock.hybrid;
-        if kind == Kind::Event {
-            clock.counter += 1;
-            let origin = self.engine.identity().origin();
-            portable.dot = Some(Dot {
-                origin,
-                partition: self.partition,
-                counter: clock.counter,
-            });
-        }
-        let local = Local {
-            offset: Offset(0),
-            version,
-            epoch: self.epoch.0,
-            batch: self.open.number,
-            stamp: clock.stamp,
-            reply,
-            link: Link::default(),
-        };
-        let mut record = Record {
-            kind,
-            portable,
-            local,
-        };
-        if self.chained {
-            clock.link = record.link_after(clock.link);
-            record.local.link = clock.link;
-        }
-        self.open.records.push(record);
-    }
-
-    fn wake_watchers(&mut self, entity: &EntityKey, now: Timestamp) {
+    pub(super) fn wake_watchers(&mut self, entity: &EntityKey, now: Timestamp) {
         let Some(watchers) = self.watchers.remove(entity) else {
             return;
         };
@@ -656,175 +324,12 @@ impl Serving {
         });
         self.flight = Some((batch, flight));
     }
-
-    async fn landed(
-        &mut self,
-        (batch, result): (Batch, Result<Option<engine::Appended>, AppendError>),
-    ) -> Option<End> {
-        self.halted = false;
-        match result {
-            Ok(appended) => {
-                self.durable(batch, appended);
-                None
-            }
-            Err(AppendError::Refused(refusal)) => {
-                self.refused(batch, refusal);
-                None
-            }
-            Err(AppendError::Fenced(partition)) => {
-                self.lost(batch, |_| CommandError::Fenced(partition));
-                Some(End::Fenced)
-            }
-            Err(error) => {
-                let reason = error.to_string();
-                let partition = self.partition;
-                self.lost(batch, |in_flight| {
-                    if in_flight {
-                        CommandError::Unknown(reason.clone())
-                    } else {
-                        CommandError::Unavailable {
-                            partition,
-                            reason: reason.clone(),
-                        }
-                    }
-                });
-                Some(End::Unknown)
-            }
-        }
-    }
-
-    /// Everything of the batch is durable: only now may anybody hear of it.
-    fn durable(&mut self, batch: Batch, appended: Option<engine::Appended>) {
-        let before = self.durable;
-        if let Some(appended) = appended {
-            self.durable = appended.last;
-        }
-        self.durable_batch = batch.number;
-        self.most_units = (self.most_units * 2).min(MOST_UNITS);
-        self.status.batches.fetch_add(1, Ordering::Relaxed);
-        self.status
-            .residents
-            .store(self.residents.len() as u64, Ordering::Relaxed);
-        for pending in batch.pending {
-            let offset = match (appended, pending.records_end) {
-                (Some(appended), end) if end > 0 => Offset(appended.first.0 + end as u64 - 1),
-                _ => before,
-            };
-            if let Some((id, shelf)) = &pending.id
-                && let Some(entry) = self.known.get(shelf, *id)
-            {
-                self.known.insert(shelf, *id, Entry { offset, ..entry });
-            }
-            pending.work.answer(Answer::Durable(offset));
-            pending
-                .repeats
-                .into_iter()
-                .for_each(|work| self.repeat(work, offset));
-        }
-        for snapshot in batch.snapshots {
-            self.store(snapshot);
-        }
-    }
-
-    /// Nothing of the batch exists, nor of what was decided after it. Drops all of it and decides
-    /// the commands again in order; no answer has left.
-    fn refused(&mut self, batch: Batch, refusal: Refusal) {
-        let units = batch.pending.len();
-        self.flight = None;
-        if refusal.is_of_store() || units <= 1 {
-            let partition = self.partition;
-            let mut failed = self.drop_batch(batch);
-            let later = self.undo_open();
-            for work in failed.drain(..) {
-                let reason = refusal.to_string();
-                work.answer(Answer::Failed(if refusal.is_of_store() {
-                    CommandError::Unavailable { partition, reason }
-                } else {
-                    CommandError::TooLarge(reason)
-                }));
-            }
-            self.requeue(later);
-        } else {
-            self.most_units = (units / 2).max(1);
-            let mut again = self.drop_batch(batch);
-            again.extend(self.undo_open());
-            self.requeue(again);
-        }
-    }
-
-    /// A fault in application code has left states half changed: drops them with everything that
-    /// was decided since the last launch, to be decided again.
-    fn undo(&mut self, entities: &[EntityKey]) {
-        let later = self.undo_open();
-        entities
-            .iter()
-            .for_each(|entity| self.residents.remove(entity));
-        // What is dropped may also have changed in the batch on its way, which the log does not
-        // show yet: nothing can be loaded before it has landed.
-        self.halted = self.flight.is_some();
-        self.requeue(later);
-    }
-
-    fn undo_open(&mut self) -> Vec<Box<dyn Work>> {
-        let number = self.open.number;
-        let open = std::mem::replace(&mut self.open, Batch::new(number, self.clock));
-        let work = self.drop_batch(open);
-        self.open.before = self.clock;
-        work
-    }
-
-    /// Forgets what a batch has changed, and gives its work back.
-    fn drop_batch(&mut self, batch: Batch) -> Vec<Box<dyn Work>> {
-        self.clock = earlier(self.clock, batch.before);
-        for entity in &batch.touched {
-            self.residents.remove(entity);
-        }
-        for (id, shelf) in batch
-            .pending
-            .iter()
-            .filter_map(|pending| pending.id.as_ref())
-        {
-            self.known.remove(shelf, *id);
-        }
-        batch.into_work().collect()
-    }
-
-    fn requeue(&mut self, work: Vec<Box<dyn Work>>) {
-        for work in work.into_iter().rev() {
-            self.queue.push_front(work);
-        }
-    }
-
-    /// This ownership is over: fails all that is not durable.
-    fn lost(&mut self, batch: Batch, error: impl Fn(bool) -> CommandError) {
-        self.flight = None;
-        for work in batch.into_work() {
-            work.answer(Answer::Failed(error(true)));
-        }
-        let open = std::mem::replace(&mut self.open, Batch::new(0, self.clock));
-        let waiting = self.watchers.drain().flat_map(|(_, work)| work);
-        for work in open.into_work().chain(self.queue.drain(..)).chain(waiting) {
-            work.answer(Answer::Failed(error(false)));
-        }
-    }
-
-    /// Hands a snapshot to the task that stores them one after the other.
-    fn store(&mut self, snapshot: Snapshot) {
-        let sender = self.snapshots.get_or_insert_with(|| {
-            let (sender, receiver) = mpsc::unbounded_channel();
-            let task = store_snapshots(self.engine.clone(), self.partition, self.epoch, receiver);
-            self.world.spawn("store snapshots", Box::pin(task));
-            sender
-        });
-        // If the task has ended the snapshot is lost, and the history is longer to read.
-        let _ = sender.send(snapshot);
-    }
 }
 
-struct Identified {
-    id: Uuid,
-    shelf: Shelf,
-    digest: u128,
+pub(super) struct Identified {
+    pub(super) id: Uuid,
+    pub(super) shelf: Shelf,
+    pub(super) digest: u128,
 }
 
 enum Recognised {
@@ -844,52 +349,4 @@ async fn landing(
         Some((batch, _)) => (batch, result),
         None => std::future::pending().await,
     }
-}
-
-async fn store_snapshots(
-    engine: Arc<dyn Engine>,
-    partition: Partition,
-    epoch: Epoch,
-    mut snapshots: mpsc::UnboundedReceiver<Snapshot>,
-) {
-    let area = snapshot_area(partition);
-    let Ok(mut previous) = engine.revision(&area).await else {
-        return;
-    };
-    let mut waiting = Vec::new();
-    while snapshots.recv_many(&mut waiting, 256).await > 0 {
-        let changes = waiting.drain(..).map(|snapshot: Snapshot| {
-            (
-                Bytes::from(snapshot_key(&snapshot.entity)),
-                Some(Bytes::from(snapshot.value)),
-            )
-        });
-        let put = engine::Put {
-            area: area.clone(),
-            epoch,
-            incarnation: engine.identity().incarnation,
-            previous,
-            clear: false,
-            changes: changes.collect(),
-        };
-        match engine.put(put).await {
-            Ok(revision) => previous = revision,
-            Err(engine::PutError::Unavailable(_)) => {}
-            Err(_) => return,
-        }
-    }
-}
-
-fn earlier(a: Clock, b: Clock) -> Clock {
-    if b.stamp <= a.stamp { b } else { a }
-}
-
-fn distinct(drafts: &[Draft]) -> Vec<EntityKey> {
-    let mut entities: Vec<EntityKey> = Vec::with_capacity(1);
-    for draft in drafts {
-        if !entities.contains(&draft.entity) {
-            entities.push(draft.entity.clone());
-        }
-    }
-    entities
 }

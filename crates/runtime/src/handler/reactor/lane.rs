@@ -1,180 +1,34 @@
-//! Runs a reactor: one lane per source partition, many entities at once, each in order.
+//! One lane: the events of one partition, many entities at once, each in order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use everfold_engine::engine::{Area, Put, PutError, ReadError, ReadLimit, Revision};
 use everfold_engine::map::{Map, seeded};
-use everfold_engine::record::{Kind, Source};
+use everfold_engine::record::Kind;
 use everfold_engine::slot::Partition;
-use everfold_engine::{Bytes, EntityKey, Offset, Record, Text, Uuid};
-use tokio::sync::{mpsc, watch};
-use xxhash_rust::xxh3::xxh3_128;
+use everfold_engine::{Bytes, Offset, Text};
+use tokio::sync::mpsc;
 
-use super::raised;
-use super::{ByKind, Delivered, Ground, HandlerStatus, Parked, by_kind};
-use crate::error::CommandError;
-use crate::owner::{Envelope, guard};
-use crate::reactor::{At, Outcome, Outgoing, Reaction, Reactor};
-use crate::schema::Registry;
+use super::job::Job;
+use super::{LaneStatus, ParkedKey};
+use crate::event::DecodeError;
+use crate::handler::{ByKind, Delivered, Fed, Feed, Ground, raised};
+use crate::owner::guard;
+use crate::reactor::Reaction;
 
-/// A chain of reactions longer than this is taken for a loop.
-const MOST_HOPS: u32 = 64;
 /// Entities of one partition worked on at once.
 const MOST_KEYS: usize = 256;
 /// Events between the checkpoint and the newest one read.
 const MOST_OPEN: usize = 8192;
-/// Attempts before an entity's events are parked.
-const ATTEMPTS: u32 = 6;
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Pause between attempts to read.
+const PAUSE: Duration = Duration::from_secs(1);
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
-/// A reactor that can be started.
-pub(crate) struct ReactorTask(pub(crate) Reactor);
-
-/// A reactor that runs.
-pub(crate) struct RunningReactor {
-    name: &'static str,
-    lanes: Vec<Arc<LaneStatus>>,
-    finished: Vec<watch::Receiver<bool>>,
-}
-
-struct LaneStatus {
-    partition: Partition,
-    /// Every event up to here is finished, though perhaps not yet stored so.
-    reached: watch::Sender<Offset>,
-    parked: Mutex<BTreeMap<Text, ParkedKey>>,
-    retrying: AtomicU64,
-    unmapped: AtomicU64,
-    retry: mpsc::UnboundedSender<Text>,
-}
-
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-struct ParkedKey {
-    reason: String,
-    offsets: Vec<u64>,
-}
-
-impl ReactorTask {
-    pub(crate) fn start(self, ground: &Ground, registry: &Registry) -> RunningReactor {
-        let name = self.0.name;
-        let subscriptions = self.0.subscriptions.into_iter().filter_map(|sub| {
-            let kind = registry.owner_of(sub.event)?.name.clone();
-            Some((kind, sub.react))
-        });
-        let react = Arc::new(by_kind(subscriptions));
-        let mut running = RunningReactor {
-            name,
-            lanes: Vec::new(),
-            finished: Vec::new(),
-        };
-        for partition in ground.engine.identity().layout.all() {
-            let (retry, retries) = mpsc::unbounded_channel();
-            let status = Arc::new(LaneStatus {
-                partition,
-                reached: watch::Sender::new(Offset(0)),
-                parked: Mutex::default(),
-                retrying: AtomicU64::new(0),
-                unmapped: AtomicU64::new(0),
-                retry,
-            });
-            let (finished, finish) = watch::channel(false);
-            running.lanes.push(status.clone());
-            running.finished.push(finish);
-            let (ground, react) = (ground.clone(), react.clone());
-            let world = ground.world.clone();
-            let task = async move {
-                run(name, partition, ground, react, status, retries).await;
-                finished.send_replace(true);
-            };
-            world.spawn("reactor", Box::pin(task));
-        }
-        running
-    }
-}
-
-impl RunningReactor {
-    pub(crate) fn name(&self) -> &'static str {
-        self.name
-    }
-
-    pub(crate) fn finished(&self) -> Vec<watch::Receiver<bool>> {
-        self.finished.clone()
-    }
-
-    pub(crate) fn reached(&self, partition: Partition) -> Option<watch::Receiver<Offset>> {
-        Some(self.lanes.get(partition.index())?.reached.subscribe())
-    }
-
-    pub(crate) fn status(&self, heads: &[Offset]) -> HandlerStatus {
-        let behind = |lane: &Arc<LaneStatus>| {
-            heads[lane.partition.index()]
-                .0
-                .saturating_sub(lane.reached.borrow().0)
-        };
-        let count = |of: fn(&LaneStatus) -> &AtomicU64| {
-            self.lanes
-                .iter()
-                .map(|lane| of(lane).load(Ordering::Relaxed))
-                .sum()
-        };
-        HandlerStatus {
-            name: self.name.to_owned(),
-            kind: "reactor",
-            version: 0,
-            behind: self.lanes.iter().map(behind).sum(),
-            parked: self
-                .parked()
-                .iter()
-                .map(|parked| parked.offsets.len() as u64)
-                .sum(),
-            retrying: count(|lane| &lane.retrying),
-            unmapped_rejections: count(|lane| &lane.unmapped),
-        }
-    }
-
-    pub(crate) fn parked(&self) -> Vec<Parked> {
-        let mut all = Vec::new();
-        for lane in &self.lanes {
-            for (key, parked) in lane
-                .parked
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .iter()
-            {
-                all.push(Parked {
-                    handler: self.name.to_owned(),
-                    partition: lane.partition.0,
-                    key: key.to_string(),
-                    offsets: parked.offsets.clone(),
-                    reason: parked.reason.clone(),
-                });
-            }
-        }
-        all
-    }
-
-    /// Tries an entity's parked events again, in order. Says whether there were any.
-    pub(crate) fn retry(&self, key: &str) -> bool {
-        let parked_in = |lane: &&Arc<LaneStatus>| {
-            lane.parked
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains_key(key)
-        };
-        let mut found = false;
-        for lane in self.lanes.iter().filter(parked_in) {
-            found |= lane.retry.send(key.into()).is_ok();
-        }
-        found
-    }
-}
-
-type React =
-    ByKind<Arc<dyn Fn(&Delivered) -> Result<Reaction, crate::event::DecodeError> + Send + Sync>>;
+pub(super) type React =
+    ByKind<Arc<dyn Fn(&Delivered) -> Result<Reaction, DecodeError> + Send + Sync>>;
 
 struct Lane {
     name: &'static str,
@@ -197,7 +51,7 @@ struct Lane {
     removed: Vec<Text>,
 }
 
-async fn run(
+pub(super) async fn run(
     name: &'static str,
     partition: Partition,
     ground: Ground,
@@ -226,7 +80,7 @@ async fn run(
     let loaded = async {
         let epoch = ground.epoch(partition).await;
         while lane.load().await.is_err() {
-            ground.world.sleep(LONGEST_PAUSE).await;
+            ground.world.sleep(PAUSE).await;
         }
         epoch
     };
@@ -263,11 +117,11 @@ async fn run(
     lane.store().await;
 }
 
-async fn read(feed: Arc<super::Feed>, cursor: Offset, ground: Ground) -> Arc<super::Fed> {
+async fn read(feed: Arc<Feed>, cursor: Offset, ground: Ground) -> Arc<Fed> {
     loop {
         match feed.next(cursor).await {
             Ok(fed) => return fed,
-            Err(_) => ground.world.sleep(LONGEST_PAUSE).await,
+            Err(_) => ground.world.sleep(PAUSE).await,
         }
     }
 }
@@ -562,152 +416,4 @@ impl Lane {
 
 fn parked_key(key: &Text) -> Bytes {
     [b"p", &key.as_bytes()[..]].concat().into()
-}
-
-/// The work that one event asks for.
-struct Job {
-    name: &'static str,
-    partition: Partition,
-    ground: Ground,
-    status: Arc<LaneStatus>,
-    settled: Arc<AtomicU64>,
-    record: Arc<Record>,
-}
-
-type Reacted = Result<Result<Reaction, crate::event::DecodeError>, CommandError>;
-
-impl Job {
-    /// Sends everything that follows from the event; the error says why it must be parked.
-    async fn run(&self, first: Reacted, again: impl Fn() -> Reacted) -> Result<(), String> {
-        if self.record.portable.hops >= MOST_HOPS {
-            return Err(self.describe_loop());
-        }
-        let mut reacted = first;
-        let mut attempt = 1;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let failure = match reacted {
-                Ok(Ok(reaction)) => match self.send_all(reaction).await {
-                    Ok(()) => return Ok(()),
-                    Err(error) => error,
-                },
-                Ok(Err(error)) => CommandError::Encoding(error.to_string()),
-                Err(error) => error,
-            };
-            // Trouble of the store passes, and must not park half the log.
-            if !is_passing(&failure) {
-                if attempt == ATTEMPTS {
-                    return Err(failure.to_string());
-                }
-                attempt += 1;
-            }
-            self.status.retrying.fetch_add(1, Ordering::Relaxed);
-            self.ground.world.sleep(pause).await;
-            self.status.retrying.fetch_sub(1, Ordering::Relaxed);
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            reacted = again();
-        }
-    }
-
-    /// Sends commands one after the other, each with an id derived from its place, so that a
-    /// repeated one is recognised.
-    async fn send_all(&self, reaction: Reaction) -> Result<(), CommandError> {
-        let mut waiting: VecDeque<(Vec<u32>, Box<dyn Outgoing>)> = VecDeque::new();
-        let place = |path: &[u32], index: usize| [path, &[index as u32]].concat();
-        waiting.extend(
-            reaction
-                .outgoing
-                .into_iter()
-                .enumerate()
-                .map(|(index, out)| (place(&[], index), out)),
-        );
-        while let Some((path, outgoing)) = waiting.pop_front() {
-            let envelope = self.envelope(&path, outgoing.target());
-            let at = At::of(self.record.clone());
-            match outgoing
-                .send(self.ground.router.clone(), envelope, at)
-                .await?
-            {
-                Outcome::Accepted => {}
-                Outcome::Rejected { mapped: None } => {
-                    self.status.unmapped.fetch_add(1, Ordering::Relaxed);
-                }
-                Outcome::Rejected {
-                    mapped: Some(follow),
-                } => {
-                    let follow = follow.outgoing.into_iter().enumerate();
-                    for (index, out) in follow.rev() {
-                        waiting.push_front((place(&path, index), out));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn envelope(&self, path: &[u32], target: &EntityKey) -> Envelope {
-        let portable = &self.record.portable;
-        let elsewhere = self.ground.router.partition(&target.id) != self.partition;
-        let cause = portable.dot.clone().filter(|_| elsewhere);
-        Envelope {
-            id: Some(self.derived_id(path)),
-            issued: None,
-            effective: Some(portable.effective),
-            principal: portable.principal.clone(),
-            causation: Some(portable.event_id),
-            correlation: portable.correlation.or(Some(portable.event_id)),
-            trace: portable.trace.clone(),
-            causes: cause.into_iter().collect(),
-            hops: portable.hops + 1,
-            after: (self.record.local.stamp, portable.hybrid),
-            source: Some(Source {
-                handler: Text::from_static(self.name),
-                partition: self.partition,
-                offset: self.record.local.offset,
-                settled: Offset(self.settled.load(Ordering::Relaxed)),
-            }),
-        }
-    }
-
-    /// From the handler's name, the event's identity and the command's place in the reaction.
-    fn derived_id(&self, path: &[u32]) -> Uuid {
-        let mut bytes = self.name.as_bytes().to_vec();
-        bytes.push(0);
-        if let Some(dot) = &self.record.portable.dot {
-            bytes.extend_from_slice(dot.origin.site.as_bytes());
-            bytes.push(0);
-            bytes.extend_from_slice(&dot.origin.incarnation.0.to_le_bytes());
-            bytes.extend_from_slice(&dot.origin.layout.to_le_bytes());
-            bytes.extend_from_slice(&dot.partition.0.to_le_bytes());
-            bytes.extend_from_slice(&dot.counter.to_le_bytes());
-        }
-        path.iter()
-            .for_each(|index| bytes.extend_from_slice(&index.to_le_bytes()));
-        let hash = xxh3_128(&bytes).to_le_bytes();
-        everfold_engine::name_based_id(hash)
-    }
-
-    fn describe_loop(&self) -> String {
-        let portable = &self.record.portable;
-        format!(
-            "{} reactions in a row, the last to {} {} of {} (correlation {}): reactors answer each other in a loop",
-            portable.hops,
-            portable.event_type,
-            portable.event_id,
-            portable.entity,
-            portable.correlation.unwrap_or_default(),
-        )
-    }
-}
-
-fn is_passing(error: &CommandError) -> bool {
-    matches!(
-        error,
-        CommandError::Unavailable { .. }
-            | CommandError::Overloaded(_)
-            | CommandError::Fenced(_)
-            | CommandError::Unknown(_)
-            | CommandError::Deadline
-            | CommandError::Closed
-    )
 }

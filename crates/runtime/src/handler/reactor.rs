@@ -1,0 +1,157 @@
+//! Runs a reactor: one lane per source partition.
+
+mod job;
+mod lane;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use everfold_engine::slot::Partition;
+use everfold_engine::{Offset, Text};
+use tokio::sync::{mpsc, watch};
+
+use super::{Ground, HandlerStatus, Parked, by_kind};
+use crate::reactor::Reactor;
+use crate::schema::Registry;
+
+/// A reactor that can be started.
+pub(crate) struct ReactorTask(pub(crate) Reactor);
+
+/// A reactor that runs.
+pub(crate) struct RunningReactor {
+    name: &'static str,
+    lanes: Vec<Arc<LaneStatus>>,
+    finished: Vec<watch::Receiver<bool>>,
+}
+
+struct LaneStatus {
+    partition: Partition,
+    /// Every event up to here is finished, though perhaps not yet stored so.
+    reached: watch::Sender<Offset>,
+    parked: Mutex<BTreeMap<Text, ParkedKey>>,
+    retrying: AtomicU64,
+    unmapped: AtomicU64,
+    retry: mpsc::UnboundedSender<Text>,
+}
+
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+struct ParkedKey {
+    reason: String,
+    offsets: Vec<u64>,
+}
+
+impl ReactorTask {
+    pub(crate) fn start(self, ground: &Ground, registry: &Registry) -> RunningReactor {
+        let name = self.0.name;
+        let subscriptions = self.0.subscriptions.into_iter().filter_map(|sub| {
+            let kind = registry.owner_of(sub.event)?.name.clone();
+            Some((kind, sub.react))
+        });
+        let react = Arc::new(by_kind(subscriptions));
+        let mut running = RunningReactor {
+            name,
+            lanes: Vec::new(),
+            finished: Vec::new(),
+        };
+        for partition in ground.engine.identity().layout.all() {
+            let (retry, retries) = mpsc::unbounded_channel();
+            let status = Arc::new(LaneStatus {
+                partition,
+                reached: watch::Sender::new(Offset(0)),
+                parked: Mutex::default(),
+                retrying: AtomicU64::new(0),
+                unmapped: AtomicU64::new(0),
+                retry,
+            });
+            let (finished, finish) = watch::channel(false);
+            running.lanes.push(status.clone());
+            running.finished.push(finish);
+            let (ground, react) = (ground.clone(), react.clone());
+            let world = ground.world.clone();
+            let task = async move {
+                lane::run(name, partition, ground, react, status, retries).await;
+                finished.send_replace(true);
+            };
+            world.spawn("reactor", Box::pin(task));
+        }
+        running
+    }
+}
+
+impl RunningReactor {
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn finished(&self) -> Vec<watch::Receiver<bool>> {
+        self.finished.clone()
+    }
+
+    pub(crate) fn reached(&self, partition: Partition) -> Option<watch::Receiver<Offset>> {
+        Some(self.lanes.get(partition.index())?.reached.subscribe())
+    }
+
+    pub(crate) fn status(&self, heads: &[Offset]) -> HandlerStatus {
+        let behind = |lane: &Arc<LaneStatus>| {
+            heads[lane.partition.index()]
+                .0
+                .saturating_sub(lane.reached.borrow().0)
+        };
+        let count = |of: fn(&LaneStatus) -> &AtomicU64| {
+            self.lanes
+                .iter()
+                .map(|lane| of(lane).load(Ordering::Relaxed))
+                .sum()
+        };
+        HandlerStatus {
+            name: self.name.to_owned(),
+            kind: "reactor",
+            version: 0,
+            behind: self.lanes.iter().map(behind).sum(),
+            parked: self
+                .parked()
+                .iter()
+                .map(|parked| parked.offsets.len() as u64)
+                .sum(),
+            retrying: count(|lane| &lane.retrying),
+            unmapped_rejections: count(|lane| &lane.unmapped),
+        }
+    }
+
+    pub(crate) fn parked(&self) -> Vec<Parked> {
+        let mut all = Vec::new();
+        for lane in &self.lanes {
+            for (key, parked) in lane
+                .parked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+            {
+                all.push(Parked {
+                    handler: self.name.to_owned(),
+                    partition: lane.partition.0,
+                    key: key.to_string(),
+                    offsets: parked.offsets.clone(),
+                    reason: parked.reason.clone(),
+                });
+            }
+        }
+        all
+    }
+
+    /// Tries an entity's parked events again, in order. Says whether there were any.
+    pub(crate) fn retry(&self, key: &str) -> bool {
+        let parked_in = |lane: &&Arc<LaneStatus>| {
+            lane.parked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains_key(key)
+        };
+        let mut found = false;
+        for lane in self.lanes.iter().filter(parked_in) {
+            found |= lane.retry.send(key.into()).is_ok();
+        }
+        found
+    }
+}

@@ -1,0 +1,178 @@
+//! The work that one event asks of a reactor: commands with derived ids, tried again until they are
+//! decided.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use everfold_engine::record::Source;
+use everfold_engine::slot::Partition;
+use everfold_engine::{EntityKey, Offset, Record, Text, Uuid};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::LaneStatus;
+use crate::error::CommandError;
+use crate::event::DecodeError;
+use crate::handler::Ground;
+use crate::owner::Envelope;
+use crate::reactor::{At, Outcome, Outgoing, Reaction};
+
+/// A chain of reactions longer than this is taken for a loop.
+const MOST_HOPS: u32 = 64;
+/// Attempts before an entity's events are parked.
+const ATTEMPTS: u32 = 6;
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The work that one event asks for.
+pub(super) struct Job {
+    pub(super) name: &'static str,
+    pub(super) partition: Partition,
+    pub(super) ground: Ground,
+    pub(super) status: Arc<LaneStatus>,
+    pub(super) settled: Arc<AtomicU64>,
+    pub(super) record: Arc<Record>,
+}
+
+pub(super) type Reacted = Result<Result<Reaction, DecodeError>, CommandError>;
+
+impl Job {
+    /// Sends everything that follows from the event; the error says why it must be parked.
+    pub(super) async fn run(
+        &self,
+        first: Reacted,
+        again: impl Fn() -> Reacted,
+    ) -> Result<(), String> {
+        if self.record.portable.hops >= MOST_HOPS {
+            return Err(self.describe_loop());
+        }
+        let mut reacted = first;
+        let mut attempt = 1;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let failure = match reacted {
+                Ok(Ok(reaction)) => match self.send_all(reaction).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                },
+                Ok(Err(error)) => CommandError::Encoding(error.to_string()),
+                Err(error) => error,
+            };
+            // Trouble of the store passes, and must not park half the log.
+            if !is_passing(&failure) {
+                if attempt == ATTEMPTS {
+                    return Err(failure.to_string());
+                }
+                attempt += 1;
+            }
+            self.status.retrying.fetch_add(1, Ordering::Relaxed);
+            self.ground.world.sleep(pause).await;
+            self.status.retrying.fetch_sub(1, Ordering::Relaxed);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            reacted = again();
+        }
+    }
+
+    /// Sends commands one after the other, each with an id derived from its place, so that a
+    /// repeated one is recognised.
+    async fn send_all(&self, reaction: Reaction) -> Result<(), CommandError> {
+        let mut waiting: VecDeque<(Vec<u32>, Box<dyn Outgoing>)> = VecDeque::new();
+        let place = |path: &[u32], index: usize| [path, &[index as u32]].concat();
+        waiting.extend(
+            reaction
+                .outgoing
+                .into_iter()
+                .enumerate()
+                .map(|(index, out)| (place(&[], index), out)),
+        );
+        while let Some((path, outgoing)) = waiting.pop_front() {
+            let envelope = self.envelope(&path, outgoing.target());
+            let at = At::of(self.record.clone());
+            match outgoing
+                .send(self.ground.router.clone(), envelope, at)
+                .await?
+            {
+                Outcome::Accepted => {}
+                Outcome::Rejected { mapped: None } => {
+                    self.status.unmapped.fetch_add(1, Ordering::Relaxed);
+                }
+                Outcome::Rejected {
+                    mapped: Some(follow),
+                } => {
+                    let follow = follow.outgoing.into_iter().enumerate();
+                    for (index, out) in follow.rev() {
+                        waiting.push_front((place(&path, index), out));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn envelope(&self, path: &[u32], target: &EntityKey) -> Envelope {
+        let portable = &self.record.portable;
+        let elsewhere = self.ground.router.partition(&target.id) != self.partition;
+        let cause = portable.dot.clone().filter(|_| elsewhere);
+        Envelope {
+            id: Some(self.derived_id(path)),
+            issued: None,
+            effective: Some(portable.effective),
+            principal: portable.principal.clone(),
+            causation: Some(portable.event_id),
+            correlation: portable.correlation.or(Some(portable.event_id)),
+            trace: portable.trace.clone(),
+            causes: cause.into_iter().collect(),
+            hops: portable.hops + 1,
+            after: (self.record.local.stamp, portable.hybrid),
+            source: Some(Source {
+                handler: Text::from_static(self.name),
+                partition: self.partition,
+                offset: self.record.local.offset,
+                settled: Offset(self.settled.load(Ordering::Relaxed)),
+            }),
+        }
+    }
+
+    /// From the handler's name, the event's identity and the command's place in the reaction.
+    fn derived_id(&self, path: &[u32]) -> Uuid {
+        let mut bytes = self.name.as_bytes().to_vec();
+        bytes.push(0);
+        if let Some(dot) = &self.record.portable.dot {
+            bytes.extend_from_slice(dot.origin.site.as_bytes());
+            bytes.push(0);
+            bytes.extend_from_slice(&dot.origin.incarnation.0.to_le_bytes());
+            bytes.extend_from_slice(&dot.origin.layout.to_le_bytes());
+            bytes.extend_from_slice(&dot.partition.0.to_le_bytes());
+            bytes.extend_from_slice(&dot.counter.to_le_bytes());
+        }
+        path.iter()
+            .for_each(|index| bytes.extend_from_slice(&index.to_le_bytes()));
+        let hash = xxh3_128(&bytes).to_le_bytes();
+        everfold_engine::name_based_id(hash)
+    }
+
+    fn describe_loop(&self) -> String {
+        let portable = &self.record.portable;
+        format!(
+            "{} reactions in a row, the last to {} {} of {} (correlation {}): reactors answer each other in a loop",
+            portable.hops,
+            portable.event_type,
+            portable.event_id,
+            portable.entity,
+            portable.correlation.unwrap_or_default(),
+        )
+    }
+}
+
+fn is_passing(error: &CommandError) -> bool {
+    matches!(
+        error,
+        CommandError::Unavailable { .. }
+            | CommandError::Overloaded(_)
+            | CommandError::Fenced(_)
+            | CommandError::Unknown(_)
+            | CommandError::Deadline
+            | CommandError::Closed
+    )
+}

@@ -1,0 +1,219 @@
+//! What happens when a batch has landed: everybody is told, or everything is undone.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use everfold_engine::engine::{self, AppendError, Engine, Epoch, Refusal};
+use everfold_engine::slot::Partition;
+use everfold_engine::{Bytes, EntityKey, Offset};
+use tokio::sync::mpsc;
+
+use super::batch::{Batch, Clock, Snapshot};
+use super::known::Entry;
+use super::recover::{snapshot_area, snapshot_key};
+use super::serve::{End, MOST_UNITS, Serving};
+use super::work::{Answer, Work};
+use crate::error::CommandError;
+
+impl Serving {
+    pub(super) fn landed(
+        &mut self,
+        (batch, result): (Batch, Result<Option<engine::Appended>, AppendError>),
+    ) -> Option<End> {
+        self.halted = false;
+        match result {
+            Ok(appended) => {
+                self.durable(batch, appended);
+                None
+            }
+            Err(AppendError::Refused(refusal)) => {
+                self.refused(batch, refusal);
+                None
+            }
+            Err(AppendError::Fenced(partition)) => {
+                self.lost(batch, |_| CommandError::Fenced(partition));
+                Some(End::Fenced)
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                let partition = self.partition;
+                self.lost(batch, |in_flight| {
+                    if in_flight {
+                        CommandError::Unknown(reason.clone())
+                    } else {
+                        CommandError::Unavailable {
+                            partition,
+                            reason: reason.clone(),
+                        }
+                    }
+                });
+                Some(End::Unknown)
+            }
+        }
+    }
+
+    /// Everything of the batch is durable: only now may anybody hear of it.
+    fn durable(&mut self, batch: Batch, appended: Option<engine::Appended>) {
+        let before = self.durable;
+        if let Some(appended) = appended {
+            self.durable = appended.last;
+        }
+        self.durable_batch = batch.number;
+        self.most_units = (self.most_units * 2).min(MOST_UNITS);
+        self.status.batches.fetch_add(1, Ordering::Relaxed);
+        self.status
+            .residents
+            .store(self.residents.len() as u64, Ordering::Relaxed);
+        for pending in batch.pending {
+            let offset = match (appended, pending.records_end) {
+                (Some(appended), end) if end > 0 => Offset(appended.first.0 + end as u64 - 1),
+                _ => before,
+            };
+            if let Some((id, shelf)) = &pending.id
+                && let Some(entry) = self.known.get(shelf, *id)
+            {
+                self.known.insert(shelf, *id, Entry { offset, ..entry });
+            }
+            pending.work.answer(Answer::Durable(offset));
+            pending
+                .repeats
+                .into_iter()
+                .for_each(|work| self.repeat(work, offset));
+        }
+        for snapshot in batch.snapshots {
+            self.store(snapshot);
+        }
+    }
+
+    /// Nothing of the batch exists, nor of what was decided after it. Drops all of it and decides
+    /// the commands again in order; no answer has left.
+    fn refused(&mut self, batch: Batch, refusal: Refusal) {
+        let units = batch.pending.len();
+        self.flight = None;
+        if refusal.is_of_store() || units <= 1 {
+            let partition = self.partition;
+            let mut failed = self.drop_batch(batch);
+            let later = self.undo_open();
+            for work in failed.drain(..) {
+                let reason = refusal.to_string();
+                work.answer(Answer::Failed(if refusal.is_of_store() {
+                    CommandError::Unavailable { partition, reason }
+                } else {
+                    CommandError::TooLarge(reason)
+                }));
+            }
+            self.requeue(later);
+        } else {
+            self.most_units = (units / 2).max(1);
+            let mut again = self.drop_batch(batch);
+            again.extend(self.undo_open());
+            self.requeue(again);
+        }
+    }
+
+    /// A fault in application code has left states half changed: drops them with everything that
+    /// was decided since the last launch, to be decided again.
+    pub(super) fn undo(&mut self, entities: &[EntityKey]) {
+        let later = self.undo_open();
+        entities
+            .iter()
+            .for_each(|entity| self.residents.remove(entity));
+        // What is dropped may also have changed in the batch on its way, which the log does not
+        // show yet: nothing can be loaded before it has landed.
+        self.halted = self.flight.is_some();
+        self.requeue(later);
+    }
+
+    fn undo_open(&mut self) -> Vec<Box<dyn Work>> {
+        let number = self.open.number;
+        let open = std::mem::replace(&mut self.open, Batch::new(number, self.clock));
+        let work = self.drop_batch(open);
+        self.open.before = self.clock;
+        work
+    }
+
+    /// Forgets what a batch has changed, and gives its work back.
+    fn drop_batch(&mut self, batch: Batch) -> Vec<Box<dyn Work>> {
+        self.clock = earlier(self.clock, batch.before);
+        for entity in &batch.touched {
+            self.residents.remove(entity);
+        }
+        for (id, shelf) in batch
+            .pending
+            .iter()
+            .filter_map(|pending| pending.id.as_ref())
+        {
+            self.known.remove(shelf, *id);
+        }
+        batch.into_work().collect()
+    }
+
+    fn requeue(&mut self, work: Vec<Box<dyn Work>>) {
+        for work in work.into_iter().rev() {
+            self.queue.push_front(work);
+        }
+    }
+
+    /// This ownership is over: fails all that is not durable.
+    fn lost(&mut self, batch: Batch, error: impl Fn(bool) -> CommandError) {
+        self.flight = None;
+        for work in batch.into_work() {
+            work.answer(Answer::Failed(error(true)));
+        }
+        let open = std::mem::replace(&mut self.open, Batch::new(0, self.clock));
+        let waiting = self.watchers.drain().flat_map(|(_, work)| work);
+        for work in open.into_work().chain(self.queue.drain(..)).chain(waiting) {
+            work.answer(Answer::Failed(error(false)));
+        }
+    }
+
+    /// Hands a snapshot to the task that stores them one after the other.
+    fn store(&mut self, snapshot: Snapshot) {
+        let sender = self.snapshots.get_or_insert_with(|| {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let task = store_snapshots(self.engine.clone(), self.partition, self.epoch, receiver);
+            self.world.spawn("store snapshots", Box::pin(task));
+            sender
+        });
+        // If the task has ended the snapshot is lost, and the history is longer to read.
+        let _ = sender.send(snapshot);
+    }
+}
+
+async fn store_snapshots(
+    engine: Arc<dyn Engine>,
+    partition: Partition,
+    epoch: Epoch,
+    mut snapshots: mpsc::UnboundedReceiver<Snapshot>,
+) {
+    let area = snapshot_area(partition);
+    let Ok(mut previous) = engine.revision(&area).await else {
+        return;
+    };
+    let mut waiting = Vec::new();
+    while snapshots.recv_many(&mut waiting, 256).await > 0 {
+        let changes = waiting.drain(..).map(|snapshot: Snapshot| {
+            (
+                Bytes::from(snapshot_key(&snapshot.entity)),
+                Some(Bytes::from(snapshot.value)),
+            )
+        });
+        let put = engine::Put {
+            area: area.clone(),
+            epoch,
+            incarnation: engine.identity().incarnation,
+            previous,
+            clear: false,
+            changes: changes.collect(),
+        };
+        match engine.put(put).await {
+            Ok(revision) => previous = revision,
+            Err(engine::PutError::Unavailable(_)) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn earlier(a: Clock, b: Clock) -> Clock {
+    if b.stamp <= a.stamp { b } else { a }
+}

@@ -1,0 +1,226 @@
+//! Decided units become records of the open batch.
+
+use everfold_engine::record::{Dot, Kind, Link, Local, Portable, Record, Reply, Unit};
+use everfold_engine::time::Stamp;
+use everfold_engine::world::new_id;
+use everfold_engine::{Bytes, EntityKey, Offset, Text, Timestamp};
+
+use super::batch::Snapshot;
+use super::known::Entry;
+use super::recover::{self, SNAPSHOT_EVERY};
+use super::serve::{Identified, Serving};
+use super::work::{Answer, Draft, Envelope, Work};
+use crate::error::CommandError;
+
+impl Serving {
+    pub(super) fn take_unit(
+        &mut self,
+        mut work: Box<dyn Work>,
+        id: Option<Identified>,
+        drafts: Vec<Draft>,
+        rejected: bool,
+        reply: Option<Bytes>,
+        now: Timestamp,
+    ) -> Result<(), Box<dyn Work>> {
+        let bytes: usize = drafts.iter().map(Draft::bytes).sum();
+        if let Err(error) = self.check_limits(&drafts, bytes) {
+            work.answer(Answer::Failed(error));
+            return Ok(());
+        }
+        let records = self.open.records.len() + drafts.len().max(1);
+        let over = self.open.bytes + bytes > self.limits.batch_bytes;
+        if !self.open.records.is_empty() && (over || records > self.limits.batch_records) {
+            return Err(work);
+        }
+        if let Err(error) = work.evolve(&mut self.residents) {
+            self.undo(work.entities());
+            work.answer(Answer::Failed(error));
+            return Ok(());
+        }
+        let answer = id.as_ref().zip(reply).map(|(id, body)| Reply {
+            command_digest: id.digest,
+            rejected,
+            body,
+            source: work.envelope().source.clone(),
+        });
+        if drafts.is_empty() && answer.is_none() {
+            self.open.fenced = true;
+        }
+        let changed: Vec<EntityKey> = distinct(&drafts);
+        self.write(work.as_ref(), drafts, answer, now);
+        self.open.bytes += bytes;
+        let id = id.map(|id| {
+            let entry = Entry {
+                digest: id.digest as u64,
+                offset: Offset(0),
+            };
+            self.known.insert(&id.shelf, id.id, entry);
+            if let Some(source) = &work.envelope().source {
+                self.known
+                    .settle(&source.handler, source.partition, source.settled);
+            }
+            (id.id, id.shelf)
+        });
+        self.push(work, id);
+        for entity in changed {
+            self.wake_watchers(&entity, now);
+            self.open.touched.push(entity);
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self, drafts: &[Draft], bytes: usize) -> Result<(), CommandError> {
+        let limits = self.limits;
+        let too_large = |what: &str, size: usize, limit: usize| {
+            Err(CommandError::TooLarge(format!(
+                "{what} of {size} bytes, the limit is {limit}"
+            )))
+        };
+        if let Some(event) = drafts
+            .iter()
+            .find(|draft| draft.bytes() > limits.event_bytes)
+        {
+            too_large("an event", event.bytes(), limits.event_bytes)
+        } else if bytes > limits.unit_bytes {
+            too_large("events", bytes, limits.unit_bytes)
+        } else if drafts.len() > limits.batch_records {
+            let (count, limit) = (drafts.len(), limits.batch_records);
+            Err(CommandError::TooLarge(format!(
+                "{count} events, the limit is {limit}"
+            )))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Turns the events of a unit into records of the open batch; one outcome record if there are
+    /// none but the answer is to be remembered.
+    fn write(
+        &mut self,
+        work: &dyn Work,
+        drafts: Vec<Draft>,
+        mut answer: Option<Reply>,
+        now: Timestamp,
+    ) {
+        let envelope = work.envelope();
+        let count = drafts.len() as u32;
+        for (index, draft) in drafts.into_iter().enumerate() {
+            let number = self.open.number;
+            let version = match self.residents.get_mut(&draft.entity) {
+                Ok(resident) => {
+                    resident.version += 1;
+                    resident.touched = number;
+                    if resident.version.is_multiple_of(SNAPSHOT_EVERY)
+                        && index as u32 + 1 == count
+                        && let Some(value) = recover::encode_snapshot(resident)
+                    {
+                        let entity = draft.entity.clone();
+                        self.open.snapshots.push(Snapshot { entity, value });
+                    }
+                    resident.version
+                }
+                Err(_) => 0,
+            };
+            let event_id = draft
+                .event_id
+                .unwrap_or_else(|| new_id(self.world.as_ref()));
+            let unit = Unit {
+                index: index as u32,
+                count,
+            };
+            let portable = Portable {
+                event_id,
+                entity: draft.entity,
+                event_type: draft.event_type,
+                schema_version: draft.schema_version,
+                labels: draft.labels,
+                content_type: draft.content_type,
+                metadata: draft.metadata,
+                payload: draft.payload,
+                unit,
+                ..self.portable_of(envelope, now)
+            };
+            let reply = if unit.is_last() { answer.take() } else { None };
+            self.append_record(Kind::Event, portable, version, reply, envelope, now);
+        }
+        if count == 0
+            && let Some(reply) = answer
+        {
+            let entity = work.entities().first().cloned();
+            let portable = Portable {
+                entity: entity.unwrap_or_else(|| EntityKey::new("", "")),
+                payload: Bytes::new(),
+                ..self.portable_of(envelope, now)
+            };
+            self.append_record(Kind::Outcome, portable, 0, Some(reply), envelope, now);
+        }
+    }
+
+    fn portable_of(&self, envelope: &Envelope, now: Timestamp) -> Portable {
+        let recorded = Stamp::next(self.clock.stamp.max(envelope.after.0), now, self.partition);
+        Portable {
+            causes: envelope.causes.clone(),
+            effective: envelope.effective.unwrap_or(recorded.time()),
+            causation: envelope.causation.or(envelope.id),
+            correlation: envelope.correlation.or(envelope.id),
+            command: envelope.id,
+            hops: envelope.hops,
+            principal: envelope.principal.clone(),
+            trace: envelope.trace.clone(),
+            ..Portable::new(EntityKey::new("", ""), Text::new())
+        }
+    }
+
+    fn append_record(
+        &mut self,
+        kind: Kind,
+        mut portable: Portable,
+        version: u64,
+        reply: Option<Reply>,
+        envelope: &Envelope,
+        now: Timestamp,
+    ) {
+        let clock = &mut self.clock;
+        clock.stamp = Stamp::next(clock.stamp.max(envelope.after.0), now, self.partition);
+        clock.hybrid = clock.hybrid.max(envelope.after.1).next(now);
+        portable.hybrid = clock.hybrid;
+        if kind == Kind::Event {
+            clock.counter += 1;
+            let origin = self.engine.identity().origin();
+            portable.dot = Some(Dot {
+                origin,
+                partition: self.partition,
+                counter: clock.counter,
+            });
+        }
+        let local = Local {
+            offset: Offset(0),
+            version,
+            epoch: self.epoch.0,
+            batch: self.open.number,
+            stamp: clock.stamp,
+            reply,
+            link: Link::default(),
+        };
+        let mut record = Record {
+            kind,
+            portable,
+            local,
+        };
+        if self.chained {
+            clock.link = record.link_after(clock.link);
+            record.local.link = clock.link;
+        }
+        self.open.records.push(record);
+    }
+}
+
+fn distinct(drafts: &[Draft]) -> Vec<EntityKey> {
+    let mut entities: Vec<EntityKey> = Vec::with_capacity(1);
+    for draft in drafts {
+        if !entities.contains(&draft.entity) {
+            entities.push(draft.entity.clone());
+        }
+    }
+    entities
+}
