@@ -62,7 +62,12 @@ async fn client(node: &Node, world: Arc<dyn World>, history: Arc<Mutex<History>>
         if world.random().is_multiple_of(4) {
             let asked = tick(&history);
             if let Ok((balance, version)) = entity.read(|state, v| (state.balance, v)).await {
-                history.lock().unwrap().reads.push(Read { account, version, balance, asked });
+                history.lock().unwrap().reads.push(Read {
+                    account,
+                    version,
+                    balance,
+                    asked,
+                });
             }
             continue;
         }
@@ -84,15 +89,27 @@ async fn client(node: &Node, world: Arc<dyn World>, history: Arc<Mutex<History>>
                     CommandError::Unknown(_) | CommandError::Unavailable { .. },
                 )) => {
                     history.lock().unwrap().failed += 1;
-                    world.sleep(Duration::from_millis(world.random() % 400)).await;
+                    world
+                        .sleep(Duration::from_millis(world.random() % 400))
+                        .await;
                     continue;
                 }
                 Err(error) => panic!("{error}"),
             };
             // The answer has left: what it rests on must be in the log by now.
-            assert!(find(node.engine().as_ref(), id).await.is_some(), "{id} is not in the log");
+            assert!(
+                find(node.engine().as_ref(), id).await.is_some(),
+                "{id} is not in the log"
+            );
             let answered = tick(&history);
-            let done = Answered { id, account, amount, answer, asked, answered };
+            let done = Answered {
+                id,
+                account,
+                amount,
+                answer,
+                asked,
+                answered,
+            };
             history.lock().unwrap().answered.push(done);
             break;
         }
@@ -100,9 +117,11 @@ async fn client(node: &Node, world: Arc<dyn World>, history: Arc<Mutex<History>>
 }
 
 async fn find(engine: &dyn Engine, id: Uuid) -> Option<Arc<Record>> {
-    log(engine).await.into_iter().flatten().find(|record| {
-        record.portable.command == Some(id) && record.local.reply.is_some()
-    })
+    log(engine)
+        .await
+        .into_iter()
+        .flatten()
+        .find(|record| record.portable.command == Some(id) && record.local.reply.is_some())
 }
 
 async fn log(engine: &dyn Engine) -> Vec<Vec<Arc<Record>>> {
@@ -110,7 +129,10 @@ async fn log(engine: &dyn Engine) -> Vec<Vec<Arc<Record>>> {
     for partition in engine.identity().layout.all() {
         let (mut records, mut after) = (Vec::new(), Offset(0));
         loop {
-            let chunk = engine.read(partition, after, ReadLimit::default()).await.unwrap();
+            let chunk = engine
+                .read(partition, after, ReadLimit::default())
+                .await
+                .unwrap();
             if chunk.next == after {
                 break;
             }
@@ -127,10 +149,16 @@ fn run(seed: u64, odds: Odds, index: bool) -> (Vec<u8>, u64, u64) {
     let simulation = Simulation::new(seed);
     let world = simulation.world();
     let memory = Memory::new(world.clone(), PARTITIONS).unwrap();
-    let memory = if index { memory } else { memory.without_index() };
+    let memory = if index {
+        memory
+    } else {
+        memory.without_index()
+    };
     let engine = Arc::new(Faulty::new(Arc::new(memory), world.clone(), odds));
     let history = Arc::new(Mutex::new(History::default()));
-    let application = Application::new("bank").entity::<Account>().view(turnover());
+    let application = Application::new("bank")
+        .entity::<Account>()
+        .view(turnover());
     simulation.run(async {
         let node = application
             .open_on(engine.clone(), world.clone(), NodeOptions::default())
@@ -160,7 +188,11 @@ fn run(seed: u64, odds: Odds, index: bool) -> (Vec<u8>, u64, u64) {
         node.close().await;
     });
     let failed = history.lock().unwrap().failed;
-    (simulation.trace(), engine.faults.load(std::sync::atomic::Ordering::Relaxed), failed)
+    (
+        simulation.trace(),
+        engine.faults.load(std::sync::atomic::Ordering::Relaxed),
+        failed,
+    )
 }
 
 /// Replays the log in the plain model and compares every answer with it.
@@ -174,13 +206,23 @@ async fn check(engine: &dyn Engine, history: &History) {
         for record in records {
             assert!(record.kind != Kind::Claim || record.portable.command.is_none());
             if engine.identity().chained && record.kind != Kind::Claim {
-                assert_eq!(record.link_after(link), record.local.link, "the chain is broken");
+                assert_eq!(
+                    record.link_after(link),
+                    record.local.link,
+                    "the chain is broken"
+                );
             }
             link = record.local.link;
-            let balances = states.entry(record.portable.entity.id.to_string()).or_insert(vec![0]);
+            let balances = states
+                .entry(record.portable.entity.id.to_string())
+                .or_insert(vec![0]);
             let balance = *balances.last().unwrap();
             if record.kind == Kind::Event {
-                assert_eq!(record.local.version, balances.len() as u64, "versions are dense");
+                assert_eq!(
+                    record.local.version,
+                    balances.len() as u64,
+                    "versions are dense"
+                );
                 let event = <AccountEvent as everfold::Event>::decode(
                     &record.portable.event_type,
                     1,
@@ -212,28 +254,52 @@ async fn check(engine: &dyn Engine, history: &History) {
     // Real time: what was answered before something was asked was decided before it.
     for early in &history.answered {
         let (early_offset, early_version, _) = decided[&early.id];
-        for late in history.answered.iter().filter(|late| late.account == early.account) {
+        for late in history
+            .answered
+            .iter()
+            .filter(|late| late.account == early.account)
+        {
             if early.answered < late.asked {
-                assert!(early_offset < decided[&late.id].0, "answers contradict real time");
+                assert!(
+                    early_offset < decided[&late.id].0,
+                    "answers contradict real time"
+                );
             }
         }
-        for read in history.reads.iter().filter(|read| read.account == early.account) {
+        for read in history
+            .reads
+            .iter()
+            .filter(|read| read.account == early.account)
+        {
             if early.answered < read.asked {
-                assert!(early_version <= read.version, "a read missed an answered command");
+                assert!(
+                    early_version <= read.version,
+                    "a read missed an answered command"
+                );
             }
         }
     }
     for read in &history.reads {
         let balances = &states[&format!("account {}", read.account)];
-        assert_eq!(balances[read.version as usize], read.balance, "a read saw what never was");
+        assert_eq!(
+            balances[read.version as usize], read.balance,
+            "a read saw what never was"
+        );
     }
 }
 
 /// The view equals a fresh fold of the log.
 async fn check_view(node: &Node, engine: &dyn Engine, position: &everfold::engine::Position) {
     let mut fresh: BTreeMap<String, Turnover> = BTreeMap::new();
-    for record in log(engine).await.into_iter().flatten().filter(|r| r.kind == Kind::Event) {
-        let row = fresh.entry(record.portable.entity.id.to_string()).or_default();
+    for record in log(engine)
+        .await
+        .into_iter()
+        .flatten()
+        .filter(|r| r.kind == Kind::Event)
+    {
+        let row = fresh
+            .entry(record.portable.entity.id.to_string())
+            .or_default();
         let amount: serde_json::Value = serde_json::from_slice(&record.portable.payload).unwrap();
         let amount = amount["amount"].as_i64().unwrap();
         match record.portable.event_type.as_ref() as &str {
@@ -244,11 +310,22 @@ async fn check_view(node: &Node, engine: &dyn Engine, position: &everfold::engin
             _ => row.withdrawn += amount,
         }
     }
-    let rows = node.view(&turnover()).select(|_, _| true).after(position).await.unwrap();
+    let rows = node
+        .view(&turnover())
+        .select(|_, _| true)
+        .after(position)
+        .await
+        .unwrap();
     assert_eq!(rows.into_iter().collect::<BTreeMap<_, _>>(), fresh);
 }
 
-const ALL: Odds = Odds { full: 8, too_many: 25, lost_answer: 8, lost_append: 8, lie: 0 };
+const ALL: Odds = Odds {
+    full: 8,
+    too_many: 25,
+    lost_answer: 8,
+    lost_append: 8,
+    lie: 0,
+};
 
 #[test]
 fn answers_agree_with_the_model_whatever_the_engine_does() {
@@ -258,7 +335,10 @@ fn answers_agree_with_the_model_whatever_the_engine_does() {
         faults += faulted;
         repeats += repeated;
     }
-    assert!(faults > 200 && repeats > 50, "the faults did not happen: {faults} and {repeats}");
+    assert!(
+        faults > 200 && repeats > 50,
+        "the faults did not happen: {faults} and {repeats}"
+    );
 }
 
 #[test]
@@ -281,7 +361,10 @@ fn two_runs_of_a_seed_give_the_same_trace_byte_for_byte() {
 /// The check itself is trusted because it catches an engine that acknowledges what it drops.
 #[test]
 fn an_engine_that_lies_is_caught() {
-    let lying = Odds { lie: 20, ..Odds::default() };
+    let lying = Odds {
+        lie: 20,
+        ..Odds::default()
+    };
     let caught = (0..10).any(|seed| {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(seed, lying, true))).is_err()
     });

@@ -431,14 +431,17 @@ impl<E: Entity> EntityRef<'_, E> {
     ///
     /// # Errors
     /// [`CommandError`] as for a command.
-    pub async fn read<T: Send + 'static>(
+    pub fn read<T, F>(
         &self,
-        mut look: impl FnMut(&E, u64) -> T + Send + 'static,
-    ) -> Result<T, CommandError> {
+        mut look: F,
+    ) -> impl Future<Output = Result<T, CommandError>> + use<E, T, F>
+    where
+        T: std::marker::Send + 'static,
+        F: FnMut(&E, u64) -> T + std::marker::Send + 'static,
+    {
         self.watch(Strength::Linearizable, move |state, version| {
             Some(look(state, version))
         })
-        .await
     }
 
     /// What `look` sees in a durable state that may not be the newest; at least as new as any token
@@ -446,36 +449,38 @@ impl<E: Entity> EntityRef<'_, E> {
     ///
     /// # Errors
     /// [`CommandError`] as for a command.
-    pub async fn read_eventual<T: Send + 'static>(
+    pub fn read_eventual<T, F>(
         &self,
-        mut look: impl FnMut(&E, u64) -> T + Send + 'static,
-    ) -> Result<T, CommandError> {
+        mut look: F,
+    ) -> impl Future<Output = Result<T, CommandError>> + use<E, T, F>
+    where
+        T: std::marker::Send + 'static,
+        F: FnMut(&E, u64) -> T + std::marker::Send + 'static,
+    {
         self.watch(Strength::Eventual, move |state, version| {
             Some(look(state, version))
         })
-        .await
     }
 
     /// What `look` sees once the partition reflects a token: session consistency.
     ///
     /// # Errors
     /// [`CommandError`] as for a command; [`CommandError::Conflict`] for a token of another log.
-    pub async fn read_after<T: Send + 'static>(
+    pub async fn read_after<T: std::marker::Send + 'static>(
         &self,
         position: &Position,
-        look: impl FnMut(&E, u64) -> T + Send + 'static,
+        look: impl FnMut(&E, u64) -> T + std::marker::Send + 'static,
     ) -> Result<T, CommandError> {
         let here = self.node.engine.identity().start();
         position
             .check(&here)
             .map_err(|error| CommandError::Conflict(error.to_string()))?;
         let partition = self.node.router.partition(&self.entity.id);
-        let reached = self
-            .node
-            .engine
-            .wait(partition, before(position.offset(partition)))
-            .await;
-        reached.map_err(|error| CommandError::Unknown(error.to_string()))?;
+        let offset = position.offset(partition);
+        if offset > Offset(0) {
+            let reached = self.node.engine.wait(partition, Offset(offset.0 - 1)).await;
+            reached.map_err(|error| CommandError::Unknown(error.to_string()))?;
+        }
         self.read_eventual(look).await
     }
 
@@ -483,36 +488,50 @@ impl<E: Entity> EntityRef<'_, E> {
     ///
     /// # Errors
     /// [`CommandError::Deadline`] if it does not.
-    pub async fn until<T: Send + 'static>(
+    pub fn until<T, F>(
         &self,
         patience: Duration,
-        mut look: impl FnMut(&E) -> Option<T> + Send + 'static,
-    ) -> Result<T, CommandError> {
+        mut look: F,
+    ) -> impl Future<Output = Result<T, CommandError>> + use<E, T, F>
+    where
+        T: std::marker::Send + 'static,
+        F: FnMut(&E) -> Option<T> + std::marker::Send + 'static,
+    {
         let deadline = self.node.world().sleep(patience);
-        tokio::select! { biased;
-            found = self.watch(Strength::Eventual, move |state, _| look(state)) => found,
-            () = deadline => Err(CommandError::Deadline),
+        let found = self.watch(Strength::Eventual, move |state, _| look(state));
+        async move {
+            tokio::select! { biased;
+                found = found => found,
+                () = deadline => Err(CommandError::Deadline),
+            }
         }
     }
 
-    async fn watch<T: Send + 'static>(
+    fn watch<T, F>(
         &self,
         strength: Strength,
-        look: impl FnMut(&E, u64) -> Option<T> + Send + 'static,
-    ) -> Result<T, CommandError> {
-        self.entity.check()?;
+        look: F,
+    ) -> impl Future<Output = Result<T, CommandError>> + use<E, T, F>
+    where
+        T: std::marker::Send + 'static,
+        F: FnMut(&E, u64) -> Option<T> + std::marker::Send + 'static,
+    {
         let router = &self.node.router;
-        let (watch, answer) = Watch::<E, T, _>::new(self.entity.clone(), strength, look);
-        router.submit(router.partition(&self.entity.id), Box::new(watch));
-        answer
-            .await
-            .unwrap_or(Err(CommandError::Closed))
-            .map(|(seen, _)| seen)
+        let refused = self.entity.check().err();
+        let (watch, answer) = Watch::<E, T, F>::new(self.entity.clone(), strength, look);
+        if refused.is_none() {
+            router.submit(router.partition(&self.entity.id), Box::new(watch));
+        }
+        async move {
+            if let Some(refused) = refused {
+                return Err(refused.into());
+            }
+            answer
+                .await
+                .unwrap_or(Err(CommandError::Closed))
+                .map(|(seen, _)| seen)
+        }
     }
-}
-
-fn before(offset: Offset) -> Offset {
-    Offset(offset.0.saturating_sub(1))
 }
 
 /// A command on its way; await it.

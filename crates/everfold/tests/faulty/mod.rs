@@ -32,7 +32,12 @@ pub struct Faulty {
 
 impl Faulty {
     pub fn new(inner: Arc<dyn Engine>, world: Arc<dyn World>, odds: Odds) -> Self {
-        Self { inner, world, odds: Mutex::new(odds), faults: AtomicU64::new(0) }
+        Self {
+            inner,
+            world,
+            odds: Mutex::new(odds),
+            faults: AtomicU64::new(0),
+        }
     }
 
     /// From now on everything works.
@@ -61,26 +66,41 @@ impl Engine for Faulty {
                 hit
             };
             let unknown = || AppendError::Unknown("the connection broke".into());
-            self.world.sleep(Duration::from_micros(self.world.random() % 2000)).await;
+            self.world
+                .sleep(Duration::from_micros(self.world.random() % 2000))
+                .await;
             if falls(odds.full) {
                 return Err(Refusal::Full("for now".into()).into());
             }
-            let commands = batch.records.iter().filter(|r| r.portable.unit.is_last()).count();
+            let commands = batch
+                .records
+                .iter()
+                .filter(|r| r.portable.unit.is_last())
+                .count();
             if commands > 1 && falls(odds.too_many) {
-                return Err(Refusal::TooLarge { bytes: commands, limit: 1 }.into());
+                return Err(Refusal::TooLarge {
+                    bytes: commands,
+                    limit: 1,
+                }
+                .into());
             }
             if falls(odds.lost_append) {
                 return Err(unknown());
             }
             if falls(odds.lie) {
                 let last = self.inner.safe_head(partition).await.unwrap();
-                return Ok(Appended { first: Offset(last.0 + 1), last: Offset(last.0 + 1) });
+                return Ok(Appended {
+                    first: Offset(last.0 + 1),
+                    last: Offset(last.0 + 1),
+                });
             }
             let appended = self.inner.append(partition, epoch, batch).await?;
             if falls(odds.lost_answer) {
                 return Err(unknown());
             }
-            self.world.sleep(Duration::from_micros(self.world.random() % 2000)).await;
+            self.world
+                .sleep(Duration::from_micros(self.world.random() % 2000))
+                .await;
             Ok(appended)
         })
     }
