@@ -126,7 +126,7 @@ impl Log {
         let source = Arc::new(Source::new(Arc::clone(&disk), identity.clone()));
         Ok(Arc::new(Self {
             identity,
-            limits: Limits::default(),
+            limits: options.limits,
             world,
             disk,
             shards,

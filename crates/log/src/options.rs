@@ -1,5 +1,7 @@
 //! How a log is made and opened.
 
+use everfold_engine::engine::Limits;
+
 /// How a log is made, where there is none, and how it is opened.
 ///
 /// An existing log keeps the name, the site, the layout and the chain that it was made with.
@@ -14,6 +16,8 @@ pub struct Options {
     pub partitions: Option<u16>,
     /// Whether records carry the hash chain; `None` takes an existing log's, else they do.
     pub chained: Option<bool>,
+    /// What one call may carry.
+    pub limits: Limits,
     /// The size of a segment. The first ones are smaller, so that a small log stays small.
     pub segment_bytes: u64,
     /// The size of the first segment; each following one is twice as large, up to `segment_bytes`.
@@ -33,6 +37,7 @@ impl Default for Options {
             site: None,
             partitions: None,
             chained: None,
+            limits: Limits::default(),
             segment_bytes: 64 << 20,
             first_segment_bytes: 4 << 20,
             flush_bytes: 4 << 20,

@@ -348,3 +348,25 @@ fn the_file_system_engine_keeps_what_it_acknowledged() {
         assert_eq!(again.identity().layout.partitions, 16);
     }
 }
+
+#[test]
+fn a_reader_that_waits_for_the_disk_holds_up_no_append() {
+    let (disk, world) = (MemoryDisk::new(), Still::eager());
+    let mut options = small();
+    options.tail_bytes = 1;
+    options.first_segment_bytes = 1 << 20;
+    options.segment_bytes = 1 << 20;
+    let log = everfold_log::Log::open(std::sync::Arc::new(disk), world.clone(), options).unwrap();
+    let mut owner = Owner::of(&log, P0);
+    owner.append(&log, vec![event("a", 1, "1")]);
+    world.hold_jobs();
+    let mut read = log.read(P0, Offset(0), ReadLimit::default());
+    assert!(poll(&mut read).is_none());
+    for version in 2..20 {
+        owner.append(&log, vec![event("a", version, "more")]);
+    }
+    assert!(poll(&mut read).is_none());
+    world.release_jobs();
+    let chunk = poll(&mut read).unwrap().unwrap();
+    assert_eq!((chunk.records.len(), chunk.safe_head), (2, Offset(2)));
+}

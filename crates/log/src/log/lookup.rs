@@ -102,7 +102,12 @@ impl Log {
             if !frames.is_empty() {
                 // What lies on disk is older than what is in memory.
                 let mut old = self.stored(frames).await?;
-                old.retain(|record| looked_at.binary_search(&record.local.offset.0).is_ok());
+                // A frame on disk may reach into the tail: what was found there comes from there.
+                let before = found.first().map_or(u64::MAX, |first| first.local.offset.0);
+                old.retain(|record| {
+                    let offset = record.local.offset.0;
+                    offset < before && looked_at.binary_search(&offset).is_ok()
+                });
                 old.append(&mut found);
                 found = old;
             }

@@ -16,14 +16,28 @@ use everfold_engine::world::{Machine, Poke, Progress};
 use everfold_engine::{EntityKey, Offset, Partition, Stamp, Timestamp, World};
 use everfold_log::{Disk, Log, MemoryDisk, OpenError, Options};
 
+type Job = Box<dyn FnOnce() + Send>;
+
 /// Machines run when [`Still::run`] is called, or at every poke; jobs run at once.
 pub struct Still {
     seed: AtomicU64,
     machines: Arc<Mutex<Vec<Box<dyn Machine>>>>,
     at_once: bool,
+    held: Mutex<Option<Vec<Job>>>,
 }
 
 impl Still {
+    /// Keeps jobs back from now on.
+    pub fn hold_jobs(&self) {
+        *self.held.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// Runs the jobs that were kept back.
+    pub fn release_jobs(&self) {
+        let held = self.held.lock().unwrap().take();
+        held.unwrap_or_default().into_iter().for_each(|job| job());
+    }
+
     /// Machines run whenever they are poked.
     pub fn eager() -> Arc<Self> {
         Self::new(true)
@@ -39,6 +53,7 @@ impl Still {
             seed: AtomicU64::new(1),
             machines: Arc::default(),
             at_once,
+            held: Mutex::default(),
         })
     }
 
@@ -96,6 +111,9 @@ impl World for Still {
     }
 
     fn block(&self, _: &'static str, job: Box<dyn FnOnce() + Send>) {
+        if let Some(held) = &mut *self.held.lock().unwrap() {
+            return held.push(job);
+        }
         job();
     }
 
