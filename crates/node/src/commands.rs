@@ -1,0 +1,3 @@
+//! What may be typed, one module per command.
+
+pub mod demo;

@@ -1,0 +1,171 @@
+//! `everfold demo`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use clap::builder::TypedValueParser;
+use everfold::Node;
+use everfold_store::money::Money;
+
+use crate::demo::directory::{self, Directory, Settings};
+use crate::demo::figures::{self, Figures};
+use crate::demo::load::{Rules, Tally, load};
+use crate::output::{self, Progress, say};
+use crate::purchases::{self, History};
+use crate::store;
+
+/// Plays 69,659 real purchases against a store with credit limits, and shows what came of it.
+///
+/// Every customer gets the same credit limit. Orders reserve credit, are shipped on approval and
+/// paid after some days, which frees the credit again. A run that was interrupted goes on where it
+/// stands; a finished one is opened at once.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Directory to keep the store in [default: everfold/demo in the user's data directory]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Empty the directory first; only one that the demonstration made
+    #[arg(long)]
+    fresh: bool,
+    /// Purchase history to play, plain or packed with gzip [default: the one in this program]
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Credit limit of every customer
+    #[arg(long, value_name = "AMOUNT", default_value = "200.00", allow_hyphen_values = true,
+          value_parser = clap::builder::StringValueParser::new().try_map(credit_limit))]
+    credit_limit: Money,
+    /// Days after which an approved order is paid
+    #[arg(long, value_name = "DAYS", default_value_t = 30,
+          value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    payment_days: u32,
+    /// Customers that are played at once
+    #[arg(long, value_name = "N", default_value_t = 2000,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    concurrency: u32,
+    /// End when everything is loaded, instead of serving it
+    #[arg(long)]
+    exit: bool,
+    /// Print the figures as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn credit_limit(text: String) -> Result<Money, String> {
+    match text.parse::<Money>() {
+        Ok(limit) if limit.is_negative() => Err("a credit limit is zero or more".into()),
+        Ok(limit) => Ok(limit),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Runs it.
+///
+/// # Errors
+/// See the messages.
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let history = purchases::read(arguments.input.as_deref())?;
+    let settings = Settings {
+        credit_limit: arguments.credit_limit,
+        payment_days: arguments.payment_days,
+        input: history.fingerprint.clone(),
+    };
+    let path = match &arguments.data {
+        Some(path) => path.clone(),
+        None => directory::default_path()?,
+    };
+    let mut directory = Directory::take(&path, settings, arguments.fresh)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let node = store::open(&directory.log()).await?;
+        let shown = show(&arguments, &mut directory, &node, history, begin).await;
+        node.close().await;
+        shown
+    })
+}
+
+async fn show(
+    arguments: &Arguments,
+    directory: &mut Directory,
+    node: &Arc<Node>,
+    history: History,
+    begin: Instant,
+) -> anyhow::Result<()> {
+    node.caught_up().await?;
+    let tally = Arc::new(Tally::default());
+    if !directory.is_complete() {
+        let rules = Rules {
+            credit_limit: arguments.credit_limit,
+            payment_days: arguments.payment_days,
+            concurrency: arguments.concurrency as usize,
+        };
+        let purchases = history.purchases() as u64;
+        let progress = Progress::new("orders", purchases);
+        let mut loading = tokio::spawn(load(node.clone(), history, rules, tally.clone()));
+        let mut beat = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            tokio::select! { biased;
+                loaded = &mut loading => break loaded??,
+                _ = beat.tick() => progress.reach(tally.purchases.load(Ordering::Relaxed)),
+            }
+        }
+        progress.finish();
+    }
+    let figures = measured(node, &tally, begin).await?;
+    if !directory.is_complete() {
+        directory.complete()?;
+    }
+    if arguments.json {
+        output::json(&figures)?;
+    } else {
+        print(&figures)?;
+    }
+    if !arguments.exit {
+        say("serving is not there yet");
+    }
+    Ok(())
+}
+
+async fn measured(node: &Node, tally: &Tally, begin: Instant) -> anyhow::Result<Figures> {
+    let (totals, _) = figures::totals(node).await?;
+    let events = figures::count_events(node).await?;
+    let commands = tally.commands.load(Ordering::Relaxed);
+    let seconds = begin.elapsed().as_secs_f64();
+    Ok(Figures {
+        customers: totals.customers,
+        orders: totals.orders,
+        approved: totals.approved,
+        rejected: totals.rejected,
+        approved_total: totals.approved_total,
+        reserved_at_end: totals.reserved,
+        events,
+        commands,
+        seconds: (seconds * 1000.0).round() / 1000.0,
+        commands_per_second: (commands as f64 / seconds) as u64,
+        durability: node.engine().durability(),
+    })
+}
+
+fn print(figures: &Figures) -> anyhow::Result<()> {
+    let rows = [
+        ("customers", figures.customers.to_string()),
+        ("orders", figures.orders.to_string()),
+        ("  approved", figures.approved.to_string()),
+        ("  rejected", figures.rejected.to_string()),
+        ("approved total", figures.approved_total.to_string()),
+        ("reserved at the end", figures.reserved_at_end.to_string()),
+        ("events in the log", figures.events.to_string()),
+        ("commands of this run", figures.commands.to_string()),
+        ("seconds", format!("{:.3}", figures.seconds)),
+        (
+            "commands per second",
+            figures.commands_per_second.to_string(),
+        ),
+    ];
+    for (name, value) in rows {
+        output::line(&format!("{name:<22}{value:>14}"))?;
+    }
+    output::line(&format!("an acknowledged event: {}", figures.durability))
+}

@@ -1,0 +1,5 @@
+//! A purchase history played against the store.
+
+pub mod directory;
+pub mod figures;
+pub mod load;

@@ -1,0 +1,43 @@
+//! How the process ends.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use everfold::engine::engine::OwnerError;
+use everfold_log::OpenError;
+
+use crate::output::Unread;
+
+/// For `--help`.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  not understood: see --help
+  3  refused, or damage was found";
+
+/// Something that the program will not do, or damage that it found; the text says what to do next.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+/// An error that says what is refused and what to do next.
+pub fn refused(reason: impl Display) -> anyhow::Error {
+    Refused(reason.to_string()).into()
+}
+
+/// Tells a person what went wrong, and the calling program by a code.
+pub fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    // Whoever read our output has what it wanted.
+    if error.is::<Unread>() {
+        return ExitCode::SUCCESS;
+    }
+    crate::output::say(&format!("error: {error:#}"));
+    let refused = error
+        .chain()
+        .any(|cause| cause.is::<Refused>() || cause.is::<OpenError>() || cause.is::<OwnerError>());
+    ExitCode::from(if refused { 3 } else { 1 })
+}
