@@ -12,7 +12,7 @@ use crate::reactor::{Reaction, Reactor};
 
 /// Starts a specification of a reactor.
 ///
-/// ```ignore
+/// ```text
 /// assert_eq!(
 ///     reactor(&release_credit()).on::<Order>("o-1", paid(20)),
 ///     [issued::<Customer>("c-1", ReleaseCredit { order: "o-1".into() })],

@@ -15,7 +15,7 @@ use crate::entity::{Command, Decide, Entity, Evolve};
 /// Events, state, commands and answers pass through their stored forms: what is compared is what
 /// a caller on another node would see.
 ///
-/// ```ignore
+/// ```text
 /// spec::<Customer>()
 ///     .given([opened(100), reserved("o-1", 90)])
 ///     .when(ReserveCredit { order: "o-2".into(), total: money(20) })

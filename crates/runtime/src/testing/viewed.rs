@@ -22,7 +22,7 @@ const ORDERS: usize = 2_000;
 /// way, because they may live in different partitions. Every interleaving is tried (of many events
 /// a fixed draw of 2,000) and must lead to the same rows.
 ///
-/// ```ignore
+/// ```text
 /// let row = view(&customer_history())
 ///     .given::<Customer>("c-1", [opened(100)])
 ///     .given::<Order>("o-1", [placed("c-1", 20), approved("c-1", 20)])
