@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn few_events_come_in_every_order() {
-        assert_eq!(orders(&[]), [vec![]; 1]);
+        assert_eq!(orders(&[]), [Vec::<usize>::new()]);
         assert_eq!(orders(&[2, 1]), [[0, 0, 1], [0, 1, 0], [1, 0, 0]]);
         assert_eq!(orders(&[3, 3, 3]).len(), 1680);
     }
