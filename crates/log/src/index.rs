@@ -107,7 +107,9 @@ impl Entities {
         };
         let offsets = events.offsets.as_slice();
         let skip = match after.checked_sub(events.first_version) {
-            Some(before) if events.dense => usize::try_from(before + 1).unwrap_or(usize::MAX),
+            Some(before) if events.dense => {
+                usize::try_from(before.saturating_add(1)).unwrap_or(usize::MAX)
+            }
             _ => 0,
         };
         &offsets[skip.min(offsets.len())..]
