@@ -120,6 +120,7 @@ mod later {
     #[entity(name = "thing", id = AccountId, event = ThingEvent)]
     pub struct Thing {
         pub size: u32,
+        #[serde(default)]
         pub count: u64,
     }
 
