@@ -1,5 +1,11 @@
 //! Commands, reads, views and reactors on every engine of this build.
 
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "in a test a fault is a panic"
+)]
+
 mod bank;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Boundaries: appends that hold only if nothing relevant was added since the caller looked.
 
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "in a test a fault is a panic")]
+
 use std::sync::Arc;
 
 use everfold::prelude::*;
@@ -36,7 +38,9 @@ async fn of_sixteen_racers_for_one_name_one_wins() {
             let racers: Vec<_> = (0..16)
                 .map(|racer| {
                     let (node, barrier) = (node.clone(), barrier.clone());
-                    tokio::spawn(async move {
+                    let (done, result) = tokio::sync::oneshot::channel();
+                    let world = node.world().clone();
+                    let race = async move {
                         let names = node.boundary("names", "all");
                         let name = format!("name {round}");
                         let seen = names.read(taken(&name)).await.unwrap();

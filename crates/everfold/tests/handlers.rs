@@ -1,5 +1,11 @@
 //! Views and reactors over restarts, crashes and faults.
 
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "in a test a fault is a panic"
+)]
+
 mod bank;
 
 use std::sync::Arc;

@@ -3,6 +3,12 @@
 //! Clients send commands with ids and repeat what is not known to be done. Afterwards the log is the
 //! order of things; the model replays it and every answer must be the one it gives.
 
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "in a test a fault is a panic"
+)]
+
 mod bank;
 mod faulty;
 
@@ -183,11 +189,12 @@ fn run(seed: u64, odds: Odds, index: bool) -> (Vec<u8>, u64, u64) {
         }
         engine.heal();
         let position = node.caught_up().await.unwrap();
-        check(engine.as_ref(), &history.lock().unwrap()).await;
+        let told = std::mem::take(&mut *history.lock().unwrap());
+        failed = told.failed;
+        check(engine.as_ref(), &told).await;
         check_view(&node, engine.as_ref(), &position).await;
         node.close().await;
     });
-    let failed = history.lock().unwrap().failed;
     (
         simulation.trace(),
         engine.faults.load(std::sync::atomic::Ordering::Relaxed),
@@ -319,6 +326,14 @@ async fn check_view(node: &Node, engine: &dyn Engine, position: &everfold::engin
     assert_eq!(rows.into_iter().collect::<BTreeMap<_, _>>(), fresh);
 }
 
+/// More of them on request: `EVERFOLD_SEEDS=1000`.
+fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let asked = std::env::var("EVERFOLD_SEEDS")
+        .ok()
+        .and_then(|seeds| seeds.parse().ok());
+    0..asked.unwrap_or(usual)
+}
+
 const ALL: Odds = Odds {
     full: 8,
     too_many: 25,
@@ -330,7 +345,7 @@ const ALL: Odds = Odds {
 #[test]
 fn answers_agree_with_the_model_whatever_the_engine_does() {
     let (mut faults, mut repeats) = (0, 0);
-    for seed in 0..60 {
+    for seed in seeds(60) {
         let (_, faulted, repeated) = run(seed, ALL, seed % 2 == 0);
         faults += faulted;
         repeats += repeated;

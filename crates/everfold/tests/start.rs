@@ -1,5 +1,11 @@
 //! Mistakes of a newcomer are errors at the start, with the remedy in the text.
 
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "in a test a fault is a panic"
+)]
+
 mod bank;
 
 use std::sync::Arc;

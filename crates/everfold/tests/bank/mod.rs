@@ -1,6 +1,6 @@
 //! A small domain for the tests of the runtime: accounts that never go below zero.
 
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test uses its part")]
 
 use everfold::prelude::*;
 use serde::{Deserialize, Serialize};
