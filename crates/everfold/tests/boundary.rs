@@ -1,6 +1,10 @@
 //! Boundaries: appends that hold only if nothing relevant was added since the caller looked.
 
-#![allow(clippy::unwrap_used, unreachable_pub, reason = "in a test a fault is a panic")]
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "in a test a fault is a panic"
+)]
 
 use std::sync::Arc;
 
@@ -46,10 +50,13 @@ async fn of_sixteen_racers_for_one_name_one_wins() {
                         let seen = names.read(taken(&name)).await.unwrap();
                         assert!(seen.events.is_empty());
                         barrier.wait().await;
-                        names
+                        let won = names
                             .append(vec![take(&name, racer)], Some(seen.unchanged()))
-                            .await
-                    })
+                            .await;
+                        let _ = done.send(won);
+                    };
+                    world.spawn("racer", Box::pin(race));
+                    result
                 })
                 .collect();
             let mut winners = 0;

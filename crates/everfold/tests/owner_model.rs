@@ -165,6 +165,7 @@ fn run(seed: u64, odds: Odds, index: bool) -> (Vec<u8>, u64, u64) {
     let application = Application::new("bank")
         .entity::<Account>()
         .view(turnover());
+    let mut failed = 0;
     simulation.run(async {
         let node = application
             .open_on(engine.clone(), world.clone(), NodeOptions::default())
