@@ -1,1 +1,16 @@
-//! everfold-bench
+//! Measurements of Everfold, each next to a reference that shows what the device and the hand-over
+//! between tasks allow on the same machine in the same minute.
+//!
+//! `bench/README.md` says what is measured, how, and what is not.
+
+mod bare_log;
+mod bare_write;
+mod direct;
+pub mod entity;
+mod load;
+mod machine;
+mod order;
+mod report;
+mod subject;
+
+pub use report::{Machine, Report, Run};
