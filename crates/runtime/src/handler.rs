@@ -36,16 +36,19 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    /// The epoch under which this node owns a partition, once it does.
-    pub(crate) async fn epoch(&self, partition: Partition) -> Option<Epoch> {
-        let mut owner = self.owners.get(partition.index())?.clone();
-        let known = owner
-            .wait_for(|state| matches!(state, Some(Ok(_))))
-            .await
-            .ok()?;
-        known
+    /// The epoch under which this node owns a partition, if it does.
+    pub(crate) fn epoch(&self, partition: Partition) -> Option<Epoch> {
+        let state = self.owners.get(partition.index())?.borrow();
+        state
             .as_ref()
             .and_then(|state| state.as_ref().ok().copied())
+    }
+
+    /// Waits until this node owns a partition.
+    pub(crate) async fn owned(&self, partition: Partition) {
+        if let Some(mut owner) = self.owners.get(partition.index()).cloned() {
+            let _ = owner.wait_for(|state| matches!(state, Some(Ok(_)))).await;
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -22,6 +22,8 @@ pub(super) struct Part<R> {
     dirty: Set<Text>,
     dirty_parked: bool,
     advanced: bool,
+    /// What is stored is of no use: it goes with the next commit.
+    obsolete: bool,
     revision: Revision,
 }
 
@@ -52,6 +54,7 @@ impl<R: Row> Rows<R> {
                 dirty: seeded_set(0),
                 dirty_parked: false,
                 advanced: false,
+                obsolete: false,
                 revision: Revision(0),
             };
             (Mutex::new(part), watch::Sender::new(()))
@@ -140,14 +143,14 @@ impl<R: Row> Rows<R> {
         part.advanced = true;
     }
 
-    /// Loads a part as it was stored; an empty one if what is stored is ahead of the log. Returns
-    /// whether the stored one had to be discarded.
+    /// Loads a part as it was stored; an empty one if what is stored is ahead of the log or cannot be
+    /// read.
     pub(super) async fn load(
         &self,
         engine: &dyn Engine,
         partition: Partition,
         heads: &[Offset],
-    ) -> Result<bool, ReadError> {
+    ) -> Result<(), ReadError> {
         let area = self.area(partition);
         let revision = engine.revision(&area).await?;
         let (mut rows, mut parked) = (BTreeMap::new(), BTreeMap::new());
@@ -178,9 +181,9 @@ impl<R: Row> Rows<R> {
         }
         let fits = |vector: &Vector| vector.iter().zip(heads).all(|(read, head)| read <= head);
         let usable = vector.filter(|vector| readable && fits(vector));
-        let discarded = usable.is_none() && revision > Revision(0);
         let mut part = self.part(partition);
         part.revision = revision;
+        part.obsolete = usable.is_none() && revision > Revision(0);
         part.dirty.clear();
         part.advanced = false;
         part.dirty_parked = false;
@@ -194,7 +197,7 @@ impl<R: Row> Rows<R> {
         }
         drop(part);
         self.parts[partition.index()].1.send_replace(());
-        Ok(discarded)
+        Ok(())
     }
 
     /// Stores changed rows and progress of a part as one change. A part that cannot be stored now
@@ -204,11 +207,10 @@ impl<R: Row> Rows<R> {
         engine: &dyn Engine,
         partition: Partition,
         epoch: Epoch,
-        clear: bool,
     ) -> Result<(), PutError> {
         let (put, keys) = {
             let mut part = self.part(partition);
-            if !part.advanced && !clear {
+            if !part.advanced {
                 return Ok(());
             }
             let keys: Vec<Text> = part.dirty.drain().collect();
@@ -237,7 +239,7 @@ impl<R: Row> Rows<R> {
                 epoch,
                 incarnation: engine.identity().incarnation,
                 previous: part.revision,
-                clear,
+                clear: part.obsolete,
                 changes,
             };
             (put, keys)
@@ -247,9 +249,14 @@ impl<R: Row> Rows<R> {
         match stored {
             Ok(revision) => {
                 part.revision = revision;
+                part.obsolete = false;
                 Ok(())
             }
             Err(error) => {
+                if let PutError::Changed(revision) = error {
+                    // Under our epoch only we can have written it: a put whose answer was lost.
+                    part.revision = revision;
+                }
                 part.dirty.extend(keys);
                 part.dirty_parked = true;
                 part.advanced = true;

@@ -128,11 +128,7 @@ impl<R: Row> RunningView<R> {
         let engine = self.ground.engine.as_ref();
         let heads = self.heads().await?;
         for partition in self.rows.partitions() {
-            let discarded = self.rows.load(engine, partition, &heads).await?;
-            if discarded && let Some(epoch) = self.ground.epoch(partition).await {
-                let cleared = self.rows.commit(engine, partition, epoch, true).await;
-                cleared.map_err(|error| ReadError::Unavailable(error.to_string()))?;
-            }
+            self.rows.load(engine, partition, &heads).await?;
         }
         Ok(())
     }
@@ -187,12 +183,12 @@ impl<R: Row> RunningView<R> {
     async fn commit(&self) {
         let engine = self.ground.engine.as_ref();
         for partition in self.rows.partitions() {
-            let Some(epoch) = self.ground.epoch(partition).await else {
+            let Some(epoch) = self.ground.epoch(partition) else {
                 continue;
             };
-            match self.rows.commit(engine, partition, epoch, false).await {
-                // Unavailable: the next tick tries again. Otherwise somebody else owns it now.
-                Ok(()) | Err(PutError::Unavailable(_)) => {}
+            match self.rows.commit(engine, partition, epoch).await {
+                // The next tick tries again. Otherwise somebody else owns it now.
+                Ok(()) | Err(PutError::Unavailable(_) | PutError::Changed(_)) => {}
                 Err(_) => return,
             }
         }

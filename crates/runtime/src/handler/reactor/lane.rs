@@ -78,15 +78,14 @@ pub(super) async fn run(
         status,
     };
     let loaded = async {
-        let epoch = ground.epoch(partition).await;
+        ground.owned(partition).await;
         while lane.load().await.is_err() {
             ground.world.sleep(PAUSE).await;
         }
-        epoch
     };
     tokio::select! { biased;
         () = raised(&mut stop) => return,
-        epoch = loaded => if epoch.is_none() { return },
+        () = loaded => {}
     }
     let Some(feed) = ground.feeds.get(partition.index()).cloned() else {
         return;
@@ -337,13 +336,14 @@ impl Lane {
         if reached == self.stored && !self.parked_changed {
             return;
         }
-        let Some(epoch) = self.ground.epoch(self.partition).await else {
+        let Some(epoch) = self.ground.epoch(self.partition) else {
             return;
         };
         let checkpoint = Bytes::copy_from_slice(&reached.0.to_le_bytes());
         let mut changes = vec![(Bytes::from_static(b"c"), Some(checkpoint))];
-        for key in self.removed.drain(..) {
-            changes.push((parked_key(&key), None));
+        let removed = std::mem::take(&mut self.removed);
+        for key in &removed {
+            changes.push((parked_key(key), None));
         }
         for (key, parked) in self.parked().iter() {
             if let Ok(value) = serde_json::to_vec(parked) {
@@ -366,7 +366,16 @@ impl Lane {
                 self.settle();
             }
             // Tried again with the next tick.
-            Err(PutError::Unavailable(_)) => self.parked_changed = true,
+            Err(PutError::Unavailable(_)) => {
+                self.removed.extend(removed);
+                self.parked_changed = true;
+            }
+            // Under our epoch only we can have written it: a put whose answer was lost.
+            Err(PutError::Changed(revision)) => {
+                self.revision = revision;
+                self.removed.extend(removed);
+                self.parked_changed = true;
+            }
             // Somebody else owns the partition; this node's progress counts no more.
             Err(_) => {}
         }
