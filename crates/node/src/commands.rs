@@ -1,3 +1,7 @@
 //! What may be typed, one module per command.
 
 pub mod demo;
+pub mod entity;
+pub mod events;
+pub mod serve;
+pub mod verify;

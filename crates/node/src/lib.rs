@@ -4,12 +4,18 @@
 //! - [`demo`]: a purchase history played against the store
 //! - [`purchases`]: reading that history
 //! - [`store`]: opening a store's directory
+//! - [`serve`]: the store and [`inspect`] over HTTP
+//! - [`inspect`]: looking at a running node, and at a log
+//! - [`client`]: asking a node of another process
 //! - [`output`]: data for programs, words and progress for people
 //! - [`failure`]: exit codes
 
+pub mod client;
 pub mod commands;
 pub mod demo;
 pub mod failure;
+pub mod inspect;
 pub mod output;
 pub mod purchases;
+pub mod serve;
 pub mod store;

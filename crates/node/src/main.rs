@@ -19,12 +19,24 @@ struct Arguments {
 enum Command {
     /// Play a real purchase history against a store, then serve what came of it
     Demo(commands::demo::Arguments),
+    /// Serve a store from a directory
+    Serve(commands::serve::Arguments),
+    /// Check every byte of a log
+    Verify(commands::verify::Arguments),
+    /// Print the events of a log
+    Events(commands::events::Arguments),
+    /// Show one entity: its state, and how it came about
+    Entity(commands::entity::Arguments),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Demo(demo) => commands::demo::run(demo),
+        Command::Serve(serve) => commands::serve::run(serve),
+        Command::Verify(verify) => commands::verify::run(verify),
+        Command::Events(events) => commands::events::run(events),
+        Command::Entity(entity) => commands::entity::run(entity),
     };
     failure::exit_code(outcome)
 }

@@ -43,6 +43,27 @@ pub fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// Text from a log on its way to a terminal: nothing in it may steer the terminal.
+pub fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        // Besides control characters, those that turn the direction of writing around.
+        let turns = matches!(character, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if character.is_control() || turns {
+            plain.extend(character.escape_unicode());
+        } else {
+            plain.push(character);
+        }
+    }
+    plain
+}
+
+/// The same for text of several lines.
+pub fn plain_lines(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(plain).collect();
+    lines.join("\n")
+}
+
 /// How far long work has come: a bar on a terminal, now and then a line elsewhere.
 pub struct Progress {
     bar: ProgressBar,

@@ -4,9 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use everfold::engine::{World, world::System};
-use everfold::{Node, NodeOptions};
-use everfold_log::{Log, Options};
+use everfold::{Application, Node, NodeOptions};
+use everfold_log::{Log, OpenError, Options};
+use everfold_store::customer::Customer;
+use everfold_store::order::Order;
 
+use crate::failure::refused;
 use crate::output::say;
 
 /// Opens the store on a directory, which is made if it is absent.
@@ -14,9 +17,24 @@ use crate::output::say;
 /// # Errors
 /// The directory holds something else, is in use or is damaged.
 pub async fn open(directory: &Path) -> anyhow::Result<Arc<Node>> {
+    open_as(everfold_store::application(), directory).await
+}
+
+/// Opens the store to be looked at: nothing follows from what is found there.
+///
+/// # Errors
+/// As for [`open`].
+pub async fn open_still(directory: &Path) -> anyhow::Result<Arc<Node>> {
+    let entities = Application::new("store")
+        .entity::<Customer>()
+        .entity::<Order>();
+    open_as(entities, directory).await
+}
+
+async fn open_as(application: Application, directory: &Path) -> anyhow::Result<Arc<Node>> {
     let world: Arc<dyn World> = System::current();
     let log = open_log(directory, world.clone()).await?;
-    let opened = everfold_store::application()
+    let opened = application
         .open_on(log.clone(), world, NodeOptions::default())
         .await;
     match opened {
@@ -28,10 +46,39 @@ pub async fn open(directory: &Path) -> anyhow::Result<Arc<Node>> {
     }
 }
 
-async fn open_log(directory: &Path, world: Arc<dyn World>) -> anyhow::Result<Arc<Log>> {
+/// Refuses a directory without a log, so that looking at one does not make one.
+///
+/// # Errors
+/// There is none.
+pub fn require_log(directory: &Path) -> anyhow::Result<()> {
+    // Any segment will do: which ones are missing is the log's to say.
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name());
+    if names
+        .into_iter()
+        .any(|name| name.to_string_lossy().ends_with(".log"))
+    {
+        return Ok(());
+    }
+    Err(refused(format!(
+        "there is no log in {}; name the directory of one with --data",
+        directory.display()
+    )))
+}
+
+/// Opens the log alone.
+///
+/// # Errors
+/// As for [`open`].
+pub async fn open_log(directory: &Path, world: Arc<dyn World>) -> anyhow::Result<Arc<Log>> {
     let path = directory.to_owned();
     let open = move || Log::open_directory(path, world, Options::default());
-    let log = tokio::task::spawn_blocking(open).await??;
+    let opened = tokio::task::spawn_blocking(open).await?;
+    let log = opened.map_err(|error| match error {
+        OpenError::InUse { .. } => anyhow::Error::new(error)
+            .context("if it is served, commands that only look can ask the server with --url"),
+        error => error.into(),
+    })?;
     let report = log.report();
     if let Some((file, at, bytes)) = &report.torn {
         say(&format!(

@@ -6,8 +6,10 @@
 //! - [`order`]: from placed to paid
 //! - [`reactions`]: what follows from what
 //! - [`views`]: what there is to read
+//! - [`http`]: all of it over a network
 
 pub mod customer;
+pub mod http;
 pub mod money;
 pub mod order;
 pub mod reactions;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use clap::builder::TypedValueParser;
 use everfold::Node;
 use everfold_store::money::Money;
@@ -12,8 +13,9 @@ use everfold_store::money::Money;
 use crate::demo::directory::{self, Directory, Settings};
 use crate::demo::figures::{self, Figures};
 use crate::demo::load::{Rules, Tally, load};
-use crate::output::{self, Progress, say};
+use crate::output::{self, Progress};
 use crate::purchases::{self, History};
+use crate::serve::{self, Stop};
 use crate::store;
 
 /// Plays 69,659 real purchases against a store with credit limits, and shows what came of it.
@@ -44,6 +46,9 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 2000,
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: u32,
+    /// Port to serve on; the next free one if it is taken, any free one for 0
+    #[arg(long, value_name = "PORT", default_value_t = serve::PORT)]
+    port: u16,
     /// End when everything is loaded, instead of serving it
     #[arg(long)]
     exit: bool,
@@ -93,6 +98,7 @@ async fn show(
     history: History,
     begin: Instant,
 ) -> anyhow::Result<()> {
+    let mut stop = Stop::new()?;
     node.caught_up().await?;
     let tally = Arc::new(Tally::default());
     if !directory.is_complete() {
@@ -108,6 +114,10 @@ async fn show(
         loop {
             tokio::select! { biased;
                 loaded = &mut loading => break loaded??,
+                () = stop.asked() => {
+                    loading.abort();
+                    bail!("interrupted; the same command goes on where it stopped");
+                }
                 _ = beat.tick() => progress.reach(tally.purchases.load(Ordering::Relaxed)),
             }
         }
@@ -123,7 +133,8 @@ async fn show(
         print(&figures)?;
     }
     if !arguments.exit {
-        say("serving is not there yet");
+        drop(stop);
+        serve::serve(node.clone(), serve::here(arguments.port)).await?;
     }
     Ok(())
 }

@@ -68,8 +68,8 @@ async fn events_of(engine: &dyn Engine, partition: Partition) -> Result<u64, Rea
         let mut last = None;
         while after < head {
             let chunk = engine.read(partition, after, ReadLimit::default()).await?;
-            let dots = chunk.records.iter().filter_map(|r| r.portable.dot.as_ref());
-            last = dots.last().map(|dot| dot.counter).or(last);
+            let mut dots = chunk.records.iter().filter_map(|r| r.portable.dot.as_ref());
+            last = dots.next_back().map(|dot| dot.counter).or(last);
             if chunk.next <= after {
                 break;
             }

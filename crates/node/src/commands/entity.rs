@@ -1,0 +1,102 @@
+//! `everfold entity`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use clap::ArgGroup;
+use everfold::Node;
+use everfold::engine::EntityKey;
+use serde_json::{Value, json};
+
+use super::events::row;
+use crate::client::{Server, escaped};
+use crate::demo::directory::log_in;
+use crate::inspect::{events, record};
+use crate::{output, store};
+
+/// Shows the state of one entity, its version, and the events behind it.
+#[derive(clap::Args)]
+#[command(group(ArgGroup::new("source").required(true).args(["data", "url"])))]
+pub struct Arguments {
+    /// Directory of a store, or of the demonstration, that no other process has open
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Server to ask instead, http://127.0.0.1:4600 for example
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Type and id, customer-00001 for example
+    #[arg(value_name = "TYPE-ID")]
+    entity: String,
+    /// The state after this version instead of the newest
+    #[arg(long, value_name = "N")]
+    version: Option<u64>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// See the messages.
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let key = EntityKey::of_stream(&arguments.entity);
+    let shown = match &arguments.url {
+        Some(url) => asked(&Server::at(url)?, &key, arguments.version)?,
+        None => {
+            let path = log_in(arguments.data.as_deref().unwrap_or_else(|| ".".as_ref()));
+            store::require_log(&path)?;
+            let runtime = tokio::runtime::Runtime::new()?;
+            runtime.block_on(async {
+                let node = store::open_still(&path).await?;
+                let shown = read(&node, &key, arguments.version).await;
+                node.close().await;
+                shown
+            })?
+        }
+    };
+    if arguments.json {
+        return output::json(&shown);
+    }
+    let version = &shown["version"];
+    output::line(&format!(
+        "{} at version {version}",
+        output::plain(&key.stream())
+    ))?;
+    output::line(&output::plain_lines(&serde_json::to_string_pretty(
+        &shown["state"],
+    )?))?;
+    for event in shown["history"].as_array().into_iter().flatten() {
+        output::line(&row(event))?;
+    }
+    Ok(())
+}
+
+fn asked(server: &Server, key: &EntityKey, version: Option<u64>) -> anyhow::Result<Value> {
+    let mut path = format!(
+        "/_inspect/api/entity/{}/{}",
+        escaped(&key.kind),
+        escaped(&key.id)
+    );
+    if let Some(version) = version {
+        path.push_str(&format!("?version={version}"));
+    }
+    server.get(&path)
+}
+
+async fn read(node: &Arc<Node>, key: &EntityKey, version: Option<u64>) -> anyhow::Result<Value> {
+    let name = output::plain(&key.stream());
+    let found = node.inspect(key, version).await;
+    let found = found.with_context(|| format!("{name} cannot be shown"))?;
+    let (state, version) = found.ok_or_else(|| anyhow!("there is no {name} in this log"))?;
+    let history = events::of_entity(&**node.engine(), key, 0, usize::MAX).await?;
+    let history: Vec<Value> = history.iter().map(|record| record::shown(record)).collect();
+    Ok(json!({
+        "entity": key.stream(),
+        "version": version,
+        "newest": history.len(),
+        "state": state,
+        "history": history,
+    }))
+}

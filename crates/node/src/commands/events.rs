@@ -1,0 +1,200 @@
+//! `everfold events`.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use clap::ArgGroup;
+use everfold::engine::{EntityKey, Partition, world::System};
+use everfold_log::Log;
+use serde_json::Value;
+
+use crate::client::{Server, escaped};
+use crate::demo::directory::log_in;
+use crate::inspect::events::{self, Wanted};
+use crate::inspect::{begin, record};
+use crate::output;
+use crate::store;
+
+/// Prints events in the order in which they were recorded.
+#[derive(clap::Args)]
+#[command(group(ArgGroup::new("source").required(true).args(["data", "url"])))]
+pub struct Arguments {
+    /// Directory of a log, or of the demonstration, that no other process has open
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Server to ask instead, http://127.0.0.1:4600 for example
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Of one partition only
+    #[arg(long, value_name = "N")]
+    partition: Option<u16>,
+    /// Of one entity only
+    #[arg(long, value_name = "TYPE-ID", conflicts_with = "partition")]
+    entity: Option<String>,
+    /// Of one type only
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// Begin after a position token; with --partition an offset, with --entity a version
+    #[arg(long, value_name = "PLACE")]
+    after: Option<String>,
+    /// End after so many
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Go on with what happens from now on; with --url only
+    #[arg(long, requires = "url")]
+    follow: bool,
+    /// Print one JSON object per event, with all its fields
+    #[arg(long)]
+    json: bool,
+}
+
+/// Events asked for at once.
+const PAGE: usize = 500;
+/// How long to wait when nothing new has happened.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Some events, and where to go on if there are more.
+struct Found {
+    events: Vec<Value>,
+    next: String,
+    more: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// See the messages.
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    if let Some(url) = &arguments.url {
+        let server = Server::at(url)?;
+        return print(&arguments, |after, limit| {
+            let answer = server.get(&path(&arguments, after, limit))?;
+            Ok(Found {
+                events: answer["events"].as_array().cloned().unwrap_or_default(),
+                next: answer["next"].as_str().unwrap_or_default().to_owned(),
+                more: answer["more"].as_bool().unwrap_or_default(),
+            })
+        });
+    }
+    let path = log_in(arguments.data.as_deref().unwrap_or_else(|| ".".as_ref()));
+    store::require_log(&path)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let log = runtime.block_on(async {
+        let world = System::current();
+        store::open_log(&path, world).await
+    })?;
+    let printed = print(&arguments, |after, limit| {
+        runtime.block_on(read(&arguments, &log, after, limit))
+    });
+    runtime.block_on(everfold::engine::Engine::close(&*log));
+    printed
+}
+
+fn print(
+    arguments: &Arguments,
+    mut read: impl FnMut(Option<&str>, usize) -> anyhow::Result<Found>,
+) -> anyhow::Result<()> {
+    let mut left = arguments.limit.unwrap_or(usize::MAX);
+    let mut after = arguments.after.clone();
+    while left > 0 {
+        let found = read(after.as_deref(), left.min(PAGE))?;
+        for event in &found.events {
+            if arguments.json {
+                output::json(event)?;
+            } else {
+                output::line(&row(event))?;
+            }
+        }
+        left -= found.events.len().min(left);
+        after = Some(found.next);
+        if !found.more {
+            if !arguments.follow {
+                break;
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+    Ok(())
+}
+
+/// An event for people: when, where, what.
+pub(super) fn row(event: &Value) -> String {
+    let text = |name: &str| output::plain(event[name].as_str().unwrap_or_default());
+    let place = format!("{}:{}", event["partition"], event["offset"]);
+    let payload = match &event["payload"] {
+        Value::Null => text("payload_base64"),
+        payload => output::plain(&payload.to_string()),
+    };
+    format!(
+        "{:<27} {place:>9}  {:<24} {:>4}  {:<16} {payload}",
+        text("recorded"),
+        text("entity"),
+        event["version"],
+        text("type"),
+    )
+}
+
+fn path(arguments: &Arguments, after: Option<&str>, limit: usize) -> String {
+    let mut path = format!("/_inspect/api/events?limit={limit}");
+    let number = arguments.partition.map(|partition| partition.to_string());
+    let parts = [
+        ("partition", number.as_deref()),
+        ("entity", arguments.entity.as_deref()),
+        ("type", arguments.event_type.as_deref()),
+        ("after", after),
+    ];
+    for (name, value) in parts {
+        if let Some(value) = value {
+            path.push_str(&format!("&{name}={}", escaped(value)));
+        }
+    }
+    path
+}
+
+async fn read(
+    arguments: &Arguments,
+    log: &Log,
+    after: Option<&str>,
+    limit: usize,
+) -> anyhow::Result<Found> {
+    let wanted = Wanted {
+        partition: arguments.partition.map(Partition),
+        event_type: arguments.event_type.clone(),
+        all_kinds: false,
+    };
+    if let Some(entity) = &arguments.entity {
+        let version = after.unwrap_or("0").parse();
+        let version = version.map_err(|_| anyhow::anyhow!("--after with --entity is a version"))?;
+        let entity = EntityKey::of_stream(entity);
+        let records = events::of_entity(log, &entity, version, limit).await?;
+        let next = records
+            .last()
+            .map_or(version, |record| record.local.version);
+        let fits = |record: &Value| {
+            let wanted = arguments.event_type.as_deref();
+            wanted.is_none_or(|wanted| record["type"] == wanted)
+        };
+        return Ok(Found {
+            more: records.len() == limit,
+            events: records
+                .iter()
+                .map(|record| record::shown(record))
+                .filter(fits)
+                .collect(),
+            next: next.to_string(),
+        });
+    }
+    let start = everfold::engine::Engine::identity(log).start();
+    let position = begin(after, wanted.partition, start).map_err(anyhow::Error::msg)?;
+    let page = events::after(log, &position, &wanted, limit).await?;
+    Ok(Found {
+        events: page
+            .records
+            .iter()
+            .map(|record| record::shown(record))
+            .collect(),
+        next: page.next.to_string(),
+        more: page.more,
+    })
+}

@@ -1,0 +1,36 @@
+//! `everfold serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::demo::directory::log_in;
+use crate::{serve, store};
+
+/// Serves the store of a directory over HTTP, with a page to look into it, until Ctrl-C.
+///
+/// Only this machine can reach it: there is no authentication.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Directory of the store; made if it is absent
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Address to listen on; the next free port if it is taken, any free port for port 0
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4600")]
+    listen: SocketAddr,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// See the messages.
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    // Before anything is made or opened.
+    serve::check(arguments.listen)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let node = store::open(&log_in(&arguments.data)).await?;
+        let served = serve::serve(node.clone(), arguments.listen).await;
+        node.close().await;
+        served
+    })
+}

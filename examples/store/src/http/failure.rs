@@ -1,0 +1,175 @@
+//! Answers to requests that were not done.
+
+use axum::Json;
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use everfold::engine::engine::ReadError;
+use everfold::{CommandError, QueryError, SendError};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::customer::CustomerRejection;
+use crate::order::OrderRejection;
+
+/// A request that was not done: a status, a kind for programs and a sentence for people.
+#[derive(Debug)]
+pub struct Failure {
+    status: StatusCode,
+    kind: String,
+    message: String,
+    details: Option<(&'static str, Value)>,
+}
+
+impl Failure {
+    /// Of any kind.
+    pub fn new(status: StatusCode, kind: &str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind: kind.to_owned(),
+            message: message.into(),
+            details: None,
+        }
+    }
+
+    /// The request makes no sense.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
+    }
+
+    /// What it asks for does not exist.
+    pub fn not_found(what: &str, id: &str) -> Self {
+        let kind = format!("UNKNOWN_{}", what.to_uppercase());
+        let message = format!("there is no {what} {id:?}");
+        Self::new(StatusCode::NOT_FOUND, &kind, message)
+    }
+
+    /// The answer would not reflect the token.
+    pub fn behind(behind: u64, message: impl Into<String>) -> Self {
+        let mut failure = Self::new(StatusCode::SERVICE_UNAVAILABLE, "BEHIND", message);
+        failure.details = Some(("behind", behind.into()));
+        failure
+    }
+
+    fn rejected<R: Serialize + std::fmt::Display>(status: StatusCode, rejection: &R) -> Self {
+        let (kind, details) = match serde_json::to_value(rejection) {
+            Ok(Value::String(kind)) => (kind, None),
+            Ok(Value::Object(fields)) => match fields.into_iter().next() {
+                Some((kind, details)) => (kind, Some(("details", details))),
+                None => ("REJECTED".to_owned(), None),
+            },
+            _ => ("REJECTED".to_owned(), None),
+        };
+        Self {
+            status,
+            kind,
+            message: rejection.to_string(),
+            details,
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut error = json!({ "kind": self.kind, "message": self.message });
+        if let Some((name, value)) = self.details {
+            error[name] = value;
+        }
+        let body = Json(json!({ "error": error }));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            return (self.status, [(header::RETRY_AFTER, "1")], body).into_response();
+        }
+        (self.status, body).into_response()
+    }
+}
+
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
+        let (status, kind) = match &error {
+            CommandError::BadName(_) => (StatusCode::BAD_REQUEST, "BAD_NAME"),
+            CommandError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "TOO_LARGE"),
+            CommandError::IdReused(_) => (StatusCode::CONFLICT, "IDEMPOTENCY_KEY_REUSED"),
+            CommandError::IdExpired { .. } => (StatusCode::BAD_REQUEST, "IDEMPOTENCY_KEY_EXPIRED"),
+            CommandError::Conflict(_) => (StatusCode::CONFLICT, "CONFLICT"),
+            CommandError::Overloaded(_) => (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED"),
+            CommandError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "SHUTTING_DOWN"),
+            CommandError::Unavailable { .. } | CommandError::Fenced(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE")
+            }
+            CommandError::Unknown(_) | CommandError::Deadline => {
+                (StatusCode::GATEWAY_TIMEOUT, "OUTCOME_UNKNOWN")
+            }
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "FAILED"),
+        };
+        Self::new(status, kind, error.to_string())
+    }
+}
+
+impl From<QueryError> for Failure {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Behind { behind, .. } => Self::behind(behind, error.to_string()),
+            QueryError::ForeignPosition(error) => Self::bad_request(error.to_string()),
+            QueryError::Read(error) => error.into(),
+            QueryError::Owner(error) => error.into(),
+            error => {
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                Self::new(status, "FAILED", error.to_string())
+            }
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        let (status, kind) = match error {
+            ReadError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
+            ReadError::NoPartition(_) => (StatusCode::NOT_FOUND, "UNKNOWN_PARTITION"),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "FAILED"),
+        };
+        Self::new(status, kind, error.to_string())
+    }
+}
+
+impl From<SendError<CustomerRejection>> for Failure {
+    fn from(error: SendError<CustomerRejection>) -> Self {
+        let rejection = match error {
+            SendError::Rejected(rejection) => rejection,
+            SendError::Failed(error) => return error.into(),
+        };
+        let status = match rejection {
+            CustomerRejection::UnknownCustomer => StatusCode::NOT_FOUND,
+            CustomerRejection::EmptyName | CustomerRejection::NegativeLimit => {
+                StatusCode::BAD_REQUEST
+            }
+            CustomerRejection::Closed
+            | CustomerRejection::OpenedDifferently
+            | CustomerRejection::CreditReserved { .. } => StatusCode::CONFLICT,
+        };
+        Self::rejected(status, &rejection)
+    }
+}
+
+impl From<SendError<OrderRejection>> for Failure {
+    fn from(error: SendError<OrderRejection>) -> Self {
+        let rejection = match error {
+            SendError::Rejected(rejection) => rejection,
+            SendError::Failed(error) => return error.into(),
+        };
+        let status = match rejection {
+            OrderRejection::UnknownOrder => StatusCode::NOT_FOUND,
+            OrderRejection::NegativeTotal | OrderRejection::WrongTotal => StatusCode::BAD_REQUEST,
+            _ => StatusCode::CONFLICT,
+        };
+        Self::rejected(status, &rejection)
+    }
+}
+
+pub(super) async fn no_such_path(uri: Uri) -> Failure {
+    let message = format!("there is nothing at {}", uri.path());
+    Failure::new(StatusCode::NOT_FOUND, "UNKNOWN_PATH", message)
+}
+
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> Failure {
+    let message = format!("{} does not take {method}", uri.path());
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "UNKNOWN_METHOD", message)
+}
