@@ -27,25 +27,19 @@ impl<K: Key, R: Row> ViewRef<K, R> {
     /// The row of a key.
     pub fn get(&self, key: &K) -> Ask<R, Option<R>> {
         let key = key.clone();
-        let partition = self.view.as_ref().ok().map(|view| {
-            view.ground
-                .engine
-                .identity()
-                .layout
-                .partition(key.as_text())
-        });
-        self.ask(partition, move |view| match partition {
-            Some(partition) => view.rows.part(partition).rows.get(key.as_text()).cloned(),
-            None => None,
+        self.ask(move |view| {
+            let layout = view.ground.engine.identity().layout;
+            let part = view.rows.part(layout.partition(key.as_text()));
+            part.row(key.as_text()).cloned()
         })
     }
 
     /// The rows that `wanted` says yes to, ascending by key.
     pub fn select(&self, wanted: impl Fn(&K, &R) -> bool + Send + 'static) -> Ask<R, Vec<(K, R)>> {
-        self.ask(None, move |view| {
+        self.ask(move |view| {
             let mut found = Vec::new();
             for partition in view.rows.partitions() {
-                for (key, row) in &view.rows.part(partition).rows {
+                for (key, row) in view.rows.part(partition).rows() {
                     let key = K::from_text(key);
                     if wanted(&key, row) {
                         found.push((key, row.clone()));
@@ -63,10 +57,10 @@ impl<K: Key, R: Row> ViewRef<K, R> {
         start: T,
         mut with: impl FnMut(&mut T, &K, &R) + Send + 'static,
     ) -> Ask<R, T> {
-        self.ask(None, move |view| {
+        self.ask(move |view| {
             let mut answer = start;
             for partition in view.rows.partitions() {
-                for (key, row) in &view.rows.part(partition).rows {
+                for (key, row) in view.rows.part(partition).rows() {
                     with(&mut answer, &K::from_text(key), row);
                 }
             }
@@ -74,14 +68,9 @@ impl<K: Key, R: Row> ViewRef<K, R> {
         })
     }
 
-    fn ask<T>(
-        &self,
-        partition: Option<Partition>,
-        question: impl FnOnce(&RunningView<R>) -> T + Send + 'static,
-    ) -> Ask<R, T> {
+    fn ask<T>(&self, question: impl FnOnce(&RunningView<R>) -> T + Send + 'static) -> Ask<R, T> {
         Ask {
             view: self.view.clone(),
-            partition,
             after: None,
             patience: PATIENCE,
             question: Box::new(question),
@@ -95,7 +84,6 @@ type Question<R, T> = Box<dyn FnOnce(&RunningView<R>) -> T + Send>;
 #[must_use = "a question is asked when it is awaited"]
 pub struct Ask<R, T> {
     view: Result<Arc<RunningView<R>>, QueryError>,
-    partition: Option<Partition>,
     after: Option<Position>,
     patience: Duration,
     question: Question<R, T>,
@@ -119,18 +107,11 @@ impl<R: Row, T: Send + 'static> Ask<R, T> {
         if let Some(position) = &self.after {
             position.check(&view.ground.engine.identity().start())?;
             let mut deadline = view.ground.world.sleep(self.patience);
-            let parts: Vec<Partition> = match self.partition {
-                Some(partition) => vec![partition],
-                None => view.rows.partitions().collect(),
-            };
-            for part in parts {
-                tokio::select! { biased;
-                    () = view.reach(part, position) => {}
-                    () = &mut deadline => {
-                        let name = view.name.to_owned();
-                        let behind = view.behind(part, position);
-                        return Err(QueryError::Behind { view: name, behind });
-                    }
+            tokio::select! { biased;
+                () = view.reach(position) => {}
+                () = &mut deadline => {
+                    let behind = view.behind(position);
+                    return Err(QueryError::Behind { view: view.name.to_owned(), behind });
                 }
             }
         }
@@ -148,20 +129,24 @@ impl<R: Row, T: Send + 'static> IntoFuture for Ask<R, T> {
 }
 
 impl<R: Row> RunningView<R> {
-    fn behind(&self, part: Partition, position: &Position) -> u64 {
-        let part = self.rows.part(part);
+    fn behind(&self, position: &Position) -> u64 {
+        let read = self.rows.vector();
         let missing = |(source, offset): (Partition, Offset)| {
-            let read = part.vector.get(source.index()).copied().unwrap_or_default();
+            let read = read.get(source.index()).copied().unwrap_or_default();
             offset.0.saturating_sub(read.0)
         };
         position.offsets().map(missing).sum()
     }
 
-    /// Waits until a part reflects a position.
-    async fn reach(&self, part: Partition, position: &Position) {
-        let mut moved = self.rows.moved(part);
-        while self.behind(part, position) > 0 {
-            if moved.changed().await.is_err() {
+    /// Waits until the view reflects a position.
+    async fn reach(&self, position: &Position) {
+        for (source, offset) in position.offsets() {
+            let reached = match self.rows.reached(source) {
+                Some(mut reached) => reached.wait_for(|reached| *reached >= offset).await.is_ok(),
+                None => false,
+            };
+            if !reached {
+                // No such partition, or nobody reads on: the deadline will say so.
                 std::future::pending::<()>().await;
             }
         }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use everfold_engine::engine::{Area, Engine, Epoch, Put, PutError, ReadError, Revision};
-use everfold_engine::map::{Set, seeded_set};
+use everfold_engine::map::{Map, seeded};
 use everfold_engine::slot::Partition;
 use everfold_engine::{Bytes, Offset, Text};
 use tokio::sync::watch;
@@ -15,16 +15,34 @@ use crate::handler::{Parked, Vector, decode_vector, encode_vector};
 
 /// The rows whose keys fall into one partition.
 pub(super) struct Part<R> {
-    pub(super) rows: BTreeMap<Text, R>,
-    /// What of each source partition is folded in.
-    pub(super) vector: Vector,
+    rows: Map<Text, Kept<R>>,
+    /// What of each source partition is folded in; where the view as a whole has come further, this
+    /// part had nothing to fold.
+    vector: Vector,
     pub(super) parked: BTreeMap<Text, ParkedRow>,
-    dirty: Set<Text>,
+    /// Keys of rows that differ from what is stored.
+    dirty: Vec<Text>,
     dirty_parked: bool,
     advanced: bool,
     /// What is stored is of no use: it goes with the next commit.
     obsolete: bool,
     revision: Revision,
+}
+
+struct Kept<R> {
+    row: R,
+    dirty: bool,
+}
+
+impl<R> Part<R> {
+    pub(super) fn row(&self, key: &str) -> Option<&R> {
+        self.rows.get(key).map(|kept| &kept.row)
+    }
+
+    /// All rows, in no order.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&Text, &R)> {
+        self.rows.iter().map(|(key, kept)| (key, &kept.row))
+    }
 }
 
 /// A row that stopped changing because its fold failed.
@@ -37,7 +55,9 @@ pub(super) struct ParkedRow {
 /// All parts of a view.
 pub(super) struct Rows<R> {
     area: Text,
-    parts: Vec<(Mutex<Part<R>>, watch::Sender<()>)>,
+    parts: Vec<Mutex<Part<R>>>,
+    /// How much of each source partition all parts reflect.
+    reached: Vec<watch::Sender<Offset>>,
 }
 
 const ROW: u8 = b'r';
@@ -45,23 +65,25 @@ const PARKED: u8 = b'p';
 const VECTOR: &[u8] = b"v";
 
 impl<R: Row> Rows<R> {
-    pub(super) fn new(area: Text, partitions: usize) -> Self {
+    pub(super) fn new(area: Text, partitions: usize, seed: u64) -> Self {
         let part = |_| {
-            let part = Part {
-                rows: BTreeMap::new(),
+            Mutex::new(Part {
+                rows: seeded(seed),
                 vector: vec![Offset(0); partitions],
                 parked: BTreeMap::new(),
-                dirty: seeded_set(0),
+                dirty: Vec::new(),
                 dirty_parked: false,
                 advanced: false,
                 obsolete: false,
                 revision: Revision(0),
-            };
-            (Mutex::new(part), watch::Sender::new(()))
+            })
         };
         Self {
             area,
             parts: (0..partitions).map(part).collect(),
+            reached: (0..partitions)
+                .map(|_| watch::Sender::new(Offset(0)))
+                .collect(),
         }
     }
 
@@ -71,14 +93,40 @@ impl<R: Row> Rows<R> {
 
     pub(super) fn part(&self, partition: Partition) -> MutexGuard<'_, Part<R>> {
         self.parts[partition.index()]
-            .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Told whenever the part has moved.
-    pub(super) fn moved(&self, partition: Partition) -> watch::Receiver<()> {
-        self.parts[partition.index()].1.subscribe()
+    /// How much of a source partition all parts reflect.
+    pub(super) fn reached(&self, source: Partition) -> Option<watch::Receiver<Offset>> {
+        self.reached
+            .get(source.index())
+            .map(watch::Sender::subscribe)
+    }
+
+    /// Every part reflects `source` up to here.
+    pub(super) fn reach(&self, source: Partition, offset: Offset) {
+        self.reached[source.index()].send_if_modified(|reached| {
+            let further = offset > *reached;
+            *reached = offset.max(*reached);
+            further
+        });
+    }
+
+    pub(super) fn vector(&self) -> Vector {
+        self.reached
+            .iter()
+            .map(|reached| *reached.borrow())
+            .collect()
+    }
+
+    /// Forgets how far the parts had come; after they were loaded, to go on from what was stored.
+    pub(super) fn restart(&self) {
+        for source in self.partitions() {
+            let stored = |part| self.part(part).vector[source.index()];
+            let start = self.partitions().map(stored).min().unwrap_or_default();
+            self.reached[source.index()].send_replace(start);
+        }
     }
 
     fn area(&self, partition: Partition) -> Area {
@@ -106,27 +154,31 @@ impl<R: Row> Rows<R> {
             if offset <= done {
                 continue;
             }
-            if let Some(parked) = part.parked.get_mut(&change.key) {
+            if !part.parked.is_empty()
+                && let Some(parked) = part.parked.get_mut(&change.key)
+            {
                 parked.events.push((source.0, offset.0));
                 part.dirty_parked = true;
                 continue;
             }
-            let row = match part.rows.get_mut(&change.key) {
-                Some(row) => row,
-                None => part.rows.entry(change.key.clone()).or_default(),
+            let kept = match part.rows.get_mut(&change.key) {
+                Some(kept) => kept,
+                None => part.rows.entry(change.key.clone()).or_insert_with(|| Kept {
+                    row: R::default(),
+                    dirty: false,
+                }),
             };
-            let fold = change.fold;
+            let (fold, row) = (change.fold, &mut kept.row);
             if catch_unwind(AssertUnwindSafe(|| fold(row))).is_err() {
                 return Err((change.key, offset));
             }
-            if !part.dirty.contains(&change.key) {
-                part.dirty.insert(change.key);
+            if !std::mem::replace(&mut kept.dirty, true) {
+                part.dirty.push(change.key);
             }
         }
         if next > done {
             part.vector[source.index()] = next;
             part.advanced = true;
-            self.parts[partition.index()].1.send_replace(());
         }
         Ok(())
     }
@@ -153,7 +205,7 @@ impl<R: Row> Rows<R> {
     ) -> Result<(), ReadError> {
         let area = self.area(partition);
         let revision = engine.revision(&area).await?;
-        let (mut rows, mut parked) = (BTreeMap::new(), BTreeMap::new());
+        let (mut rows, mut parked) = (Vec::new(), BTreeMap::new());
         let mut vector = None;
         let mut readable = true;
         let mut last: Option<Bytes> = None;
@@ -166,7 +218,7 @@ impl<R: Row> Rows<R> {
                 match (key.first(), name(&key)) {
                     _ if key == VECTOR => vector = decode_vector(&value, heads.len()),
                     (Some(&ROW), Some(name)) => match serde_json::from_slice(&value) {
-                        Ok(row) => drop(rows.insert(name, row)),
+                        Ok(row) => rows.push((name, Kept { row, dirty: false })),
                         // The row's type has changed without a new version of the view.
                         Err(_) => readable = false,
                     },
@@ -187,16 +239,17 @@ impl<R: Row> Rows<R> {
         part.dirty.clear();
         part.advanced = false;
         part.dirty_parked = false;
+        part.rows.clear();
         match usable {
-            Some(vector) => (part.rows, part.parked, part.vector) = (rows, parked, vector),
+            Some(vector) => {
+                part.rows.extend(rows);
+                (part.parked, part.vector) = (parked, vector);
+            }
             None => {
-                part.rows.clear();
                 part.parked.clear();
                 part.vector.fill(Offset(0));
             }
         }
-        drop(part);
-        self.parts[partition.index()].1.send_replace(());
         Ok(())
     }
 
@@ -210,15 +263,23 @@ impl<R: Row> Rows<R> {
     ) -> Result<(), PutError> {
         let (put, keys) = {
             let mut part = self.part(partition);
+            let part = &mut *part;
+            // What all parts reflect, this one reflects too: nothing of it was for this part.
+            for (read, reached) in part.vector.iter_mut().zip(self.vector()) {
+                part.advanced |= reached > *read;
+                *read = reached.max(*read);
+            }
             if !part.advanced {
                 return Ok(());
             }
-            let keys: Vec<Text> = part.dirty.drain().collect();
+            let keys = std::mem::take(&mut part.dirty);
             let mut changes = Vec::with_capacity(keys.len() + 1);
             for key in &keys {
-                if let Some(row) = part.rows.get(key)
-                    && let Ok(value) = serde_json::to_vec(row)
-                {
+                let Some(kept) = part.rows.get_mut(key) else {
+                    continue;
+                };
+                kept.dirty = false;
+                if let Ok(value) = serde_json::to_vec(&kept.row) {
                     changes.push((named(ROW, key), Some(Bytes::from(value))));
                 }
             }
@@ -246,6 +307,7 @@ impl<R: Row> Rows<R> {
         };
         let stored = engine.put(put).await;
         let mut part = self.part(partition);
+        let part = &mut *part;
         match stored {
             Ok(revision) => {
                 part.revision = revision;
@@ -257,7 +319,13 @@ impl<R: Row> Rows<R> {
                     // Under our epoch only we can have written it: a put whose answer was lost.
                     part.revision = revision;
                 }
-                part.dirty.extend(keys);
+                for key in keys {
+                    if let Some(kept) = part.rows.get_mut(&key)
+                        && !std::mem::replace(&mut kept.dirty, true)
+                    {
+                        part.dirty.push(key);
+                    }
+                }
                 part.dirty_parked = true;
                 part.advanced = true;
                 Err(error)

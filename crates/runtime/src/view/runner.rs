@@ -73,7 +73,7 @@ impl<K: Key, R: Row> ViewTask for View<K, R> {
         let view = Arc::new(RunningView {
             name: self.name,
             version: self.version,
-            rows: Rows::new(area, partitions),
+            rows: Rows::new(area, partitions, ground.world.random()),
             folds: by_kind(folds),
             ground: ground.clone(),
             finished: watch::Sender::new(false),
@@ -130,6 +130,7 @@ impl<R: Row> RunningView<R> {
         for partition in self.rows.partitions() {
             self.rows.load(engine, partition, &heads).await?;
         }
+        self.rows.restart();
         Ok(())
     }
 
@@ -196,8 +197,7 @@ impl<R: Row> RunningView<R> {
 
     /// Folds one source partition into the rows; ends only with a fault.
     async fn lane(&self, source: Partition, over: &Flag) -> Option<Fault> {
-        let behind = |partition| self.rows.part(partition).vector[source.index()];
-        let mut cursor = self.rows.partitions().map(behind).min().unwrap_or_default();
+        let mut cursor = *self.rows.reached(source)?.borrow();
         let feed = self.ground.feeds.get(source.index())?.clone();
         let layout = self.ground.engine.identity().layout;
         let mut pause = Duration::from_millis(50);
@@ -236,7 +236,8 @@ impl<R: Row> RunningView<R> {
             if over.is_raised() {
                 return None;
             }
-            for (partition, changes) in self.rows.partitions().zip(changes) {
+            let changed = self.rows.partitions().zip(changes);
+            for (partition, changes) in changed.filter(|(_, changes)| !changes.is_empty()) {
                 if let Err((key, offset)) = self.rows.apply(partition, source, changes, fed.next) {
                     over.raise();
                     let reason = format!("the fold panicked on offset {offset} of {source}");
@@ -248,6 +249,7 @@ impl<R: Row> RunningView<R> {
                 }
             }
             cursor = fed.next;
+            self.rows.reach(source, cursor);
         }
     }
 
@@ -281,21 +283,14 @@ impl<R: Row> Running for RunningView<R> {
     }
 
     fn status(&self, heads: &[Offset]) -> HandlerStatus {
-        let behind = |source: usize| {
-            let slowest = self
-                .rows
-                .partitions()
-                .map(|part| self.rows.part(part).vector[source]);
-            heads[source]
-                .0
-                .saturating_sub(slowest.min().unwrap_or_default().0)
-        };
+        let reached = self.rows.vector();
+        let behind = |(head, reached): (&Offset, Offset)| head.0.saturating_sub(reached.0);
         let parked = self.rows.parked(self.name);
         HandlerStatus {
             name: self.name.to_owned(),
             kind: "view",
             version: self.version,
-            behind: (0..heads.len()).map(behind).sum(),
+            behind: heads.iter().zip(reached).map(behind).sum(),
             parked: parked
                 .iter()
                 .map(|parked| parked.offsets.len().max(1) as u64)
@@ -318,31 +313,26 @@ impl<R: Row> Running for RunningView<R> {
     }
 
     fn rows(&self, after: &str, limit: usize) -> Vec<(String, serde_json::Value)> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let mut found = Vec::new();
+        let mut keys: Vec<Text> = Vec::new();
         for partition in self.rows.partitions() {
             let part = self.rows.part(partition);
-            let rows = part
-                .rows
-                .range::<str, _>((Excluded(after), Unbounded))
-                .take(limit);
-            found.extend(rows.map(|(key, row)| {
-                (
-                    key.to_string(),
-                    serde_json::to_value(row).unwrap_or_default(),
-                )
-            }));
+            let later = part.rows().map(|(key, _)| key);
+            keys.extend(
+                later
+                    .filter(|key| AsRef::<str>::as_ref(key) > after)
+                    .cloned(),
+            );
         }
-        found.sort_by(|a, b| a.0.cmp(&b.0));
-        found.truncate(limit);
+        keys.sort_unstable();
+        let found = keys.iter().take(limit);
         found
+            .filter_map(|key| Some((key.to_string(), self.row(key)?)))
+            .collect()
     }
 
     fn row(&self, key: &str) -> Option<serde_json::Value> {
         let partition = self.ground.engine.identity().layout.partition(key);
         let part = self.rows.part(partition);
-        part.rows
-            .get(key)
-            .and_then(|row| serde_json::to_value(row).ok())
+        part.row(key).and_then(|row| serde_json::to_value(row).ok())
     }
 }
