@@ -22,7 +22,8 @@
 //! **Positions.** Every answer carries a token, `position` in the body and `X-Everfold-Position` in
 //! the head. A read that is given one, in that header or as `?position=` (or `?after=` where there
 //! is one thing to read), reflects it, or answers `503` and says by how much it is behind. Without
-//! one a read reflects everything that was acknowledged before it came.
+//! one a read reflects everything that was acknowledged before it came. A write that is given one
+//! answers with a token for both: who passes on the last token always sees all its own writes.
 //!
 //! **Repeats.** `Idempotency-Key` makes a write repeatable: a repeat gets the first answer. A
 //! version 7 UUID, made when the write was first meant, is recognised for 24 hours. Any other text

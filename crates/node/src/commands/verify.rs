@@ -70,14 +70,13 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
             output::line(&format!("damaged: {damage}"))?;
         }
     }
-    match verified.damage.len() {
-        0 => {
-            say("all is as it was written");
-            Ok(())
-        }
-        count => Err(refused(format!(
-            "{} is damaged in {count} places; restore the files named from a backup",
-            path.display()
-        ))),
-    }
+    let Some(first) = verified.damage.first() else {
+        say("all is as it was written");
+        return Ok(());
+    };
+    Err(refused(format!(
+        "{} is damaged in {} places, first in {first}; restore the files named from a backup",
+        path.display(),
+        verified.damage.len()
+    )))
 }

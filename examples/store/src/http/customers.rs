@@ -34,7 +34,11 @@ pub(super) async fn open(shop: State, intent: Intent, Body(new): Body<NewCustome
     let customer = shop.node.entity::<Customer>(id.clone());
     let sent = intent.dress(customer.send(command)).await?;
     let body = json!({ "id": id });
-    Ok(shown::answer(StatusCode::CREATED, body, sent.position()))
+    Ok(shown::answer(
+        StatusCode::CREATED,
+        body,
+        &intent.seen(sent.position())?,
+    ))
 }
 
 #[derive(Deserialize)]
@@ -53,7 +57,11 @@ pub(super) async fn change_limit(
     let command = ChangeCreditLimit { credit_limit };
     let sent = intent.dress(customer.send(command)).await?;
     let body = json!({ "id": id, "credit_limit": credit_limit });
-    Ok(shown::answer(StatusCode::OK, body, sent.position()))
+    Ok(shown::answer(
+        StatusCode::OK,
+        body,
+        &intent.seen(sent.position())?,
+    ))
 }
 
 pub(super) async fn close(shop: State, Name(id): Name, intent: Intent) -> Answer {
@@ -62,7 +70,7 @@ pub(super) async fn close(shop: State, Name(id): Name, intent: Intent) -> Answer
     Ok(shown::answer(
         StatusCode::OK,
         json!({ "id": id }),
-        sent.position(),
+        &intent.seen(sent.position())?,
     ))
 }
 
@@ -80,7 +88,7 @@ pub(super) async fn row(
 
 pub(super) async fn one(shop: State, Name(id): Name, read: Read<One>) -> Answer {
     let id = CustomerId::from(id);
-    let position = read.position(&shop).await?;
+    let position = read.position_of(&shop, id.as_text()).await?;
     let row = row(&shop, &id, &position).await?;
     let body = shown::customer(&id, &row);
     Ok(shown::answer(StatusCode::OK, body, &position))
@@ -88,7 +96,7 @@ pub(super) async fn one(shop: State, Name(id): Name, read: Read<One>) -> Answer 
 
 pub(super) async fn order_history(shop: State, Name(id): Name, read: Read<One>) -> Answer {
     let id = CustomerId::from(id);
-    let position = read.position(&shop).await?;
+    let position = read.position_of(&shop, id.as_text()).await?;
     let row = row(&shop, &id, &position).await?;
     let orders = row.orders.iter();
     let orders: Vec<Value> = orders

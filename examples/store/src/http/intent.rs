@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use everfold::engine::{Timestamp, Uuid, uuid7, world};
+use everfold::engine::{Position, Timestamp, Uuid, uuid7, world};
 use everfold::{Command, Decide, Sending};
 
 use super::Shop;
 use super::failure::Failure;
+use super::read::position;
 use super::received::text;
 
 /// What a write carries beside its body.
@@ -16,6 +17,8 @@ pub(super) struct Intent {
     /// Makes repeats recognisable.
     command: Option<Uuid>,
     principal: String,
+    /// What the client has seen before.
+    token: Option<Position>,
     /// For what the write creates: a repeat creates the same.
     pub(super) new_id: String,
 }
@@ -30,6 +33,8 @@ impl FromRequestParts<Arc<Shop>> for Intent {
         let world = shop.node.world();
         let principal = text(parts, "x-principal")?.unwrap_or_default().to_owned();
         let key = text(parts, "idempotency-key")?;
+        let token = text(parts, super::shown::POSITION)?;
+        let token = token.map(|token| position(shop, token)).transpose()?;
         for (name, value) in [
             ("X-Principal", Some(principal.as_str())),
             ("Idempotency-Key", key),
@@ -55,6 +60,7 @@ impl FromRequestParts<Arc<Shop>> for Intent {
         Ok(Self {
             command,
             principal,
+            token,
             new_id: new_id.to_string(),
         })
     }
@@ -83,6 +89,17 @@ fn of_today(now: Timestamp, digest: (u64, u64)) -> Uuid {
 }
 
 impl Intent {
+    /// The token of the answer: the write, and what the client had seen before it.
+    pub(super) fn seen(&self, written: &Position) -> Result<Position, Failure> {
+        let written = written.clone();
+        match &self.token {
+            None => Ok(written),
+            Some(token) => written
+                .join(token)
+                .map_err(|error| Failure::bad_request(error.to_string())),
+        }
+    }
+
     /// The command as this request means it.
     pub(super) fn dress<E: Decide<C>, C: Command>(&self, sending: Sending<E, C>) -> Sending<E, C> {
         let sending = sending.by(self.principal.as_str());

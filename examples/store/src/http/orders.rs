@@ -53,7 +53,11 @@ pub(super) async fn place(shop: State, intent: Intent, Body(new): Body<NewOrder>
     let order = shop.node.entity::<Order>(id.clone());
     let sent = intent.dress(order.send(command)).await?;
     let body = json!({ "id": id, "state": sent.reply });
-    Ok(shown::answer(StatusCode::ACCEPTED, body, sent.position()))
+    Ok(shown::answer(
+        StatusCode::ACCEPTED,
+        body,
+        &intent.seen(sent.position())?,
+    ))
 }
 
 /// Sends a command that answers with the order's state.
@@ -64,7 +68,11 @@ where
     let order = shop.node.entity::<Order>(id);
     let sent = intent.dress(order.send(command)).await?;
     let body = json!({ "id": id, "state": sent.reply });
-    Ok(shown::answer(StatusCode::OK, body, sent.position()))
+    Ok(shown::answer(
+        StatusCode::OK,
+        body,
+        &intent.seen(sent.position())?,
+    ))
 }
 
 pub(super) async fn cancel(shop: State, Name(id): Name<String>, intent: Intent) -> Answer {
@@ -107,7 +115,7 @@ pub(super) async fn one(shop: State, Name(id): Name<String>, read: Read<One>) ->
         }))
     };
     let order = shop.node.entity::<Order>(id.as_str());
-    let position = read.position(&shop).await?;
+    let position = read.position_of(&shop, &id).await?;
     let found = match read.token() {
         // Linearizable: whatever was acknowledged before the question is in the answer.
         None => order.read(look).await?,
@@ -174,7 +182,7 @@ pub(super) async fn all(shop: State, read: Read<All>) -> Answer {
 pub(super) async fn of_customer(shop: State, Name(id): Name<String>, read: Read<All>) -> Answer {
     let id = CustomerId::from(id);
     let mut page = Page::new(&read.query.after, read.query.limit)?;
-    let position = read.position(&shop).await?;
+    let position = read.position_of(&shop, id.as_text()).await?;
     let row = row(&shop, &id, &position).await?;
     offer(&mut page, &id, &row, read.query.state);
     Ok(shown::page("orders", page.finish(), &position))

@@ -49,20 +49,20 @@ impl<Q: Question> FromRequestParts<Arc<Shop>> for Read<Q> {
     async fn from_request_parts(parts: &mut Parts, shop: &Arc<Shop>) -> Result<Self, Failure> {
         let query: Q = query(parts)?;
         let header = text(parts, super::shown::POSITION)?;
-        let token = match header.or(query.token()) {
-            None => None,
-            Some(token) => {
-                let position: Position = token
-                    .parse()
-                    .map_err(|error| Failure::bad_request(format!("{token:?}: {error}")))?;
-                let here = shop.node.engine().identity().start();
-                let checked = position.check(&here);
-                checked.map_err(|error| Failure::bad_request(error.to_string()))?;
-                Some(position)
-            }
-        };
+        let token = header.or(query.token());
+        let token = token.map(|token| position(shop, token)).transpose()?;
         Ok(Self { query, token })
     }
+}
+
+/// A token of this log.
+pub(super) fn position(shop: &Shop, token: &str) -> Result<Position, Failure> {
+    let position: Position = token
+        .parse()
+        .map_err(|error| Failure::bad_request(format!("{token:?}: {error}")))?;
+    let checked = position.check(&shop.node.engine().identity().start());
+    checked.map_err(|error| Failure::bad_request(error.to_string()))?;
+    Ok(position)
 }
 
 impl<Q> Read<Q> {
@@ -72,6 +72,16 @@ impl<Q> Read<Q> {
             Some(token) => Ok(token.clone()),
             None => shop.node.position().await,
         }
+    }
+
+    /// The same for what is known of one entity: the token alone would not show what happened to
+    /// the entity itself by another hand.
+    pub(super) async fn position_of(&self, shop: &Shop, id: &str) -> Result<Position, ReadError> {
+        let mut position = self.position(shop).await?;
+        let engine = shop.node.engine();
+        let partition = engine.identity().layout.partition(id);
+        position.advance(partition, engine.safe_head(partition).await?);
+        Ok(position)
     }
 
     /// The token, if one was given.

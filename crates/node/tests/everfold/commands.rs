@@ -1,0 +1,283 @@
+//! The other commands, and what the program refuses.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::model::lines_of_customers;
+use crate::running::{Place, Server, answer, everfold, refused, run};
+
+fn loaded() -> Place {
+    let place = Place::with_input(&lines_of_customers(0..10));
+    let (data, input) = (place.text("demo"), place.text("input.txt"));
+    answer(&[
+        "demo", "--exit", "--json", "--data", &data, "--input", &input,
+    ]);
+    place
+}
+
+fn lines(arguments: &[&str]) -> Vec<Value> {
+    let output = run(arguments);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn events_are_printed_once_each_in_order() {
+    let place = loaded();
+    for data in [place.text("demo"), place.text("demo/log")] {
+        let all = lines(&["events", "--json", "--data", &data]);
+        let verified = answer(&["verify", "--json", "--data", &data]);
+        assert_eq!(all.len() as u64, verified["events"].as_u64().unwrap());
+        let stamps: Vec<i64> = all
+            .iter()
+            .map(|event| event["stamp"].as_i64().unwrap())
+            .collect();
+        assert!(stamps.is_sorted());
+        let opened = lines(&["events", "--json", "--data", &data, "--type", "Opened"]);
+        assert_eq!(opened.len(), 9);
+        assert_eq!(opened[0]["payload"]["credit_limit"], "200.00");
+        let few = lines(&["events", "--json", "--data", &data, "--limit", "3"]);
+        assert_eq!(few, all[..3]);
+        let mut by_partition = Vec::new();
+        for partition in 0..16 {
+            let partition = partition.to_string();
+            by_partition.extend(lines(&[
+                "events",
+                "--json",
+                "--data",
+                &data,
+                "--partition",
+                &partition,
+            ]));
+        }
+        by_partition.sort_by_key(|event| event["stamp"].as_i64());
+        assert_eq!(by_partition, all);
+    }
+    let customer = lines(&[
+        "events",
+        "--json",
+        "--data",
+        &place.text("demo"),
+        "--entity",
+        "customer-00003",
+    ]);
+    let versions: Vec<u64> = customer
+        .iter()
+        .map(|event| event["version"].as_u64().unwrap())
+        .collect();
+    assert!(versions.iter().copied().eq(1..=versions.len() as u64));
+    let rest = lines(&[
+        "events",
+        "--json",
+        "--data",
+        &place.text("demo"),
+        "--entity",
+        "customer-00003",
+        "--after",
+        "2",
+    ]);
+    assert_eq!(rest, customer[2..]);
+}
+
+#[test]
+fn an_entity_is_shown_as_it_is_and_as_it_was() {
+    let place = loaded();
+    let data = place.text("demo");
+    let now = answer(&["entity", "--json", "--data", &data, "customer-00003"]);
+    assert_eq!(now["version"], now["newest"]);
+    assert_eq!(
+        now["history"].as_array().unwrap().len() as u64,
+        now["version"].as_u64().unwrap()
+    );
+    let then = answer(&[
+        "entity",
+        "--json",
+        "--data",
+        &data,
+        "customer-00003",
+        "--version",
+        "2",
+    ]);
+    assert_eq!(then["version"], 2);
+    assert_eq!(then["state"]["reserved"].as_object().unwrap().len(), 1);
+    assert!(
+        refused(&["entity", "--data", &data, "customer-nobody"], 1).contains("customer-nobody")
+    );
+    assert!(refused(&["entity", "--data", &data, "invoice-1"], 1).contains("invoice"));
+}
+
+#[test]
+fn a_server_answers_what_the_files_say() {
+    let place = loaded();
+    let data = place.text("demo");
+    let all = lines(&["events", "--json", "--data", &data]);
+    let entity = answer(&["entity", "--json", "--data", &data, "order-o-2"]);
+    let server = Server::on(&place.path("demo"));
+    let url = format!("http://127.0.0.1:{}", server.port);
+    assert_eq!(lines(&["events", "--json", "--url", &url]), all);
+    assert_eq!(
+        answer(&["entity", "--json", "--url", &url, "order-o-2"]),
+        entity
+    );
+    let type_and_entity = [
+        "events",
+        "--json",
+        "--url",
+        &url,
+        "--entity",
+        "order-o-2",
+        "--type",
+        "Shipped",
+    ];
+    assert_eq!(lines(&type_and_entity).len(), 1);
+    assert!(refused(&["events", "--url", "http://127.0.0.1:1"], 1).contains("is a server running"));
+
+    // While it is served, nobody else opens the directory.
+    for arguments in [
+        &["events", "--data", &data][..],
+        &["verify", "--data", &data],
+        &["serve", "--data", &data, "--listen", "127.0.0.1:0"],
+        &[
+            "demo",
+            "--exit",
+            "--data",
+            &data,
+            "--input",
+            &place.text("input.txt"),
+        ],
+        &[
+            "demo",
+            "--exit",
+            "--data",
+            &data,
+            "--input",
+            &place.text("input.txt"),
+            "--fresh",
+        ],
+    ] {
+        assert!(refused(arguments, 3).contains("in use"), "{arguments:?}");
+    }
+    assert_eq!(lines(&["events", "--json", "--url", &url]), all);
+}
+
+#[test]
+fn a_demonstration_keeps_a_second_one_away() {
+    let place = loaded();
+    let (data, input) = (place.text("demo"), place.text("input.txt"));
+    let first = Server::start(&["demo", "--data", &data, "--input", &input, "--port", "0"]);
+    for fresh in [&["--fresh"][..], &[]] {
+        let mut second = vec!["demo", "--exit", "--data", &data, "--input", &input];
+        second.extend_from_slice(fresh);
+        assert!(refused(&second, 3).contains("in use"));
+    }
+    assert!(first.running.end("-INT").success());
+}
+
+#[test]
+fn a_flipped_bit_is_found_and_named() {
+    let place = loaded();
+    let data = place.text("demo");
+    let file = place.path("demo/log/0000000001.log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let frames: Vec<usize> = (0..bytes.len() - 4)
+        .step_by(8)
+        .filter(|at| bytes[*at..].starts_with(b"EVFR"))
+        .collect();
+    bytes[frames[frames.len() / 2] + 70] ^= 4;
+    std::fs::write(&file, bytes).unwrap();
+    let output = run(&["verify", "--json", "--data", &data]);
+    assert_eq!(output.status.code(), Some(3));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["damage"][0]["file"], "0000000001.log");
+    for command in ["verify", "events"] {
+        assert!(
+            refused(&[command, "--data", &data], 3).contains("0000000001.log"),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn looking_makes_nothing_and_a_foreign_directory_is_refused() {
+    let place = Place::new();
+    let missing = place.text("missing");
+    for arguments in [
+        &["verify", "--data", &missing][..],
+        &["events", "--data", &missing],
+        &["entity", "--data", &missing, "customer-1"],
+    ] {
+        assert!(refused(arguments, 3).contains("no log in"), "{arguments:?}");
+        assert!(!place.path("missing").exists());
+    }
+    std::fs::create_dir(place.path("mine")).unwrap();
+    std::fs::write(place.path("mine/letters.txt"), "dear").unwrap();
+    let words = refused(
+        &[
+            "serve",
+            "--data",
+            &place.text("mine"),
+            "--listen",
+            "127.0.0.1:0",
+        ],
+        3,
+    );
+    assert!(words.contains("letters.txt"), "{words}");
+}
+
+#[test]
+fn the_network_is_refused() {
+    let place = Place::new();
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:4600"] {
+        let words = refused(
+            &["serve", "--data", &place.text("store"), "--listen", address],
+            3,
+        );
+        assert!(words.contains("without authentication"), "{words}");
+    }
+    assert!(!place.path("store").exists());
+}
+
+#[test]
+fn a_port_that_is_taken_is_passed_over() {
+    let (one, two) = (Place::new(), Place::new());
+    let first = Server::on(&one.path("store"));
+    let address = format!("127.0.0.1:{}", first.port);
+    let second = Server::start(&["serve", "--data", &two.text("store"), "--listen", &address]);
+    assert!(second.port > first.port);
+    assert!(second.running.end("-TERM").success());
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let place = loaded();
+    let data = place.text("demo");
+    let mut command = everfold(&["events", "--json", "--data", &data]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn mistakes_in_typing_are_answered_with_suggestions() {
+    assert!(refused(&["dmeo"], 2).contains("demo"));
+    assert!(refused(&["verify", "--dat", "x"], 2).contains("--data"));
+    refused(&[], 2);
+    refused(&["events"], 2);
+    assert!(
+        String::from_utf8(run(&["--help"]).stdout)
+            .unwrap()
+            .contains("Exit codes")
+    );
+}

@@ -1,0 +1,11 @@
+//! The program as people run it: arguments, files, signals and sockets.
+
+#![allow(clippy::unwrap_used, reason = "what supports a test fails with it")]
+
+mod commands;
+mod crash;
+mod demo;
+mod http;
+mod inspect;
+mod model;
+mod running;
