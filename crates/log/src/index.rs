@@ -100,6 +100,16 @@ impl Entities {
         events.offsets.push(offset.0);
     }
 
+    /// Takes out the event that was pushed last, of this entity.
+    pub(crate) fn pop(&mut self, entity: &EntityKey) {
+        let hash = self.hash(entity);
+        match self.places.get_mut(&hash).map(|events| &mut events.offsets) {
+            Some(Offsets::Many(offsets)) if offsets.len() > 1 => drop(offsets.pop()),
+            Some(_) => drop(self.places.remove(&hash)),
+            None => {}
+        }
+    }
+
     /// Offsets of all events of `entity` with a version above `after`; perhaps of others too.
     pub(crate) fn of(&self, entity: &EntityKey, after: u64) -> &[u64] {
         let Some(events) = self.places.get(&self.hash(entity)) else {

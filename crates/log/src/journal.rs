@@ -279,6 +279,10 @@ impl Journal {
             (Wanted::Prepare { .. }, Err(error)) if is_full(&error) => {
                 // Only what does not fit is refused; smaller frames may still find room.
                 if let Some(submission) = self.pending.pop_front() {
+                    let partition = submission.frame.header.partition;
+                    let mut state = self.shards[partition.index()].state();
+                    state.unstage(&submission.records);
+                    drop(state);
                     submission.settle(Err(Failure::Full(error.to_string())));
                 }
             }
@@ -333,16 +337,13 @@ fn publish(shard: &Shard, submission: &Submission, place: FramePlace) {
         }
         Effect::Floor(floor) => state.at.floor = state.at.floor.max(floor),
     }
-    if submission.records.is_empty() {
+    let Some(last) = submission.records.last() else {
         return;
-    }
-    state.index(&submission.records, place);
-    for record in &submission.records {
-        state.tail.push(Arc::clone(record));
-    }
-    let last = state.at.last;
+    };
+    state.advance(last, place);
     drop(state);
-    shard.head.send_modify(|head| head.offset = last);
+    let offset = last.local.offset;
+    shard.head.send_modify(|head| head.offset = offset);
 }
 
 /// Whether an error goes away when there is space again.

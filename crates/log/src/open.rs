@@ -245,7 +245,12 @@ fn load_frame(
     };
     report.records += records.len() as u64;
     let records: Vec<_> = records.into_iter().map(Arc::new).collect();
-    state.index(&records, place);
+    for record in &records {
+        state.index(record);
+    }
+    if let Some(last) = records.last() {
+        state.advance(last, place);
+    }
     state.at.link = link;
     Ok(())
 }

@@ -78,22 +78,40 @@ impl State {
         self.owned.then_some(self.at.epoch)
     }
 
-    /// Takes in a frame of records that is durable.
-    pub(crate) fn index(&mut self, records: &[Arc<Record>], place: FramePlace) {
-        self.frames.push(place);
+    /// Takes in records that are on their way to the disk, on the time of whoever appends them:
+    /// the driver has none to spare. Readers look no further than `at.last`.
+    pub(crate) fn stage(&mut self, records: &[Arc<Record>]) {
         for record in records {
-            let local = &record.local;
+            self.index(record);
+            self.tail.push(Arc::clone(record));
+        }
+    }
+
+    /// Takes staged records out again: they were refused.
+    pub(crate) fn unstage(&mut self, records: &[Arc<Record>]) {
+        for record in records.iter().rev() {
             if record.kind == Kind::Event {
-                self.entities
-                    .push(&record.portable.entity, local.version, local.offset);
+                self.entities.pop(&record.portable.entity);
             }
         }
-        if let Some(last) = records.last() {
-            let local = &last.local;
-            self.at.last = local.offset;
-            self.at.floor = self.at.floor.max(local.stamp);
-            self.at.link = local.link;
+        self.tail.restart(self.at.last);
+    }
+
+    /// Notes where an event of an entity is.
+    pub(crate) fn index(&mut self, record: &Record) {
+        if record.kind == Kind::Event {
+            let local = &record.local;
+            self.entities
+                .push(&record.portable.entity, local.version, local.offset);
         }
+    }
+
+    /// A frame is durable, and ends with `last`.
+    pub(crate) fn advance(&mut self, last: &Record, place: FramePlace) {
+        self.frames.push(place);
+        self.at.last = last.local.offset;
+        self.at.floor = self.at.floor.max(last.local.stamp);
+        self.at.link = last.local.link;
     }
 }
 

@@ -147,6 +147,11 @@ impl Log {
         let (done, result) = oneshot::channel();
         submission.turn = turn;
         submission.done = Some(done);
+        let shard = self.shards.get(submission.frame.header.partition.index());
+        if let Some(shard) = shard {
+            shard.state().stage(&submission.records);
+        }
+        // Refused here, the log takes nothing any more: what is staged is never seen.
         self.queue.submit(submission)?;
         let gone = || Failure::Stopped("the log's driver ended".into());
         result.await.unwrap_or_else(|_| Err(gone()))

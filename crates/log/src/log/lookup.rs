@@ -37,7 +37,8 @@ impl Log {
             Ok(records) => records,
             Err(frames) => self.stored(frames).await?,
         };
-        records.retain(|record| record.local.offset > after);
+        // What is on its way to the disk is in the tail already, and not to be seen.
+        records.retain(|record| (after.0 + 1..=safe_head.0).contains(&record.local.offset.0));
         whole_units(&mut records, limit);
         let next = records.last().map_or(after, |record| record.local.offset);
         Ok(Chunk {
@@ -90,6 +91,8 @@ impl Log {
             let (mut found, frames, looked_at) = {
                 let state = shard.state();
                 let offsets = state.entities.of(entity, after);
+                let durable = offsets.partition_point(|offset| *offset <= state.at.last.0);
+                let offsets = &offsets[..durable];
                 let offsets = &offsets[done.min(offsets.len())..];
                 let offsets = &offsets[..wanted.min(offsets.len())];
                 let (found, frames) = places_of(&state, offsets);
