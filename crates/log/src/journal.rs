@@ -4,6 +4,7 @@
 //! carries whatever waits, of all partitions; while it is under way the next ones gather.
 
 mod driver;
+mod herald;
 mod queue;
 mod spare;
 
@@ -23,6 +24,7 @@ use crate::partition::Shard;
 use crate::segment::SegmentHeader;
 
 pub(crate) use driver::{Driver, prepare_ahead};
+pub(crate) use herald::herald;
 pub(crate) use queue::Queue;
 pub(crate) use spare::Spare;
 
@@ -60,7 +62,7 @@ pub(crate) enum Failure {
 }
 
 impl Submission {
-    fn settle(self, result: Result<(), Failure>) {
+    pub(crate) fn settle(self, result: Result<(), Failure>) {
         drop((self.turn, self.owner));
         if let Some(done) = self.done {
             // Whoever asked may have gone away; the record is there all the same.
@@ -117,6 +119,7 @@ pub(crate) struct Journal {
     buffer: Aligned,
     pending: VecDeque<Submission>,
     in_flight: Vec<(Submission, FramePlace)>,
+    landed: Vec<Submission>,
     /// Where the log ends when the write in flight is durable.
     next_position: u64,
 }
@@ -141,6 +144,7 @@ impl Journal {
             buffer,
             pending: VecDeque::new(),
             in_flight: Vec::new(),
+            landed: Vec::new(),
             next_position: end.position,
         }
     }
@@ -313,8 +317,13 @@ impl Journal {
             if !self.end.closed {
                 publish(&self.shards[header.partition.index()], &submission, place);
             }
-            submission.settle(Ok(()));
+            self.landed.push(submission);
         }
+    }
+
+    /// What has become durable since this was asked last: its waiters are still to be told.
+    pub(crate) fn landed(&mut self) -> Vec<Submission> {
+        std::mem::take(&mut self.landed)
     }
 
     /// Everything under way or waiting ends without being known.
@@ -341,9 +350,6 @@ fn publish(shard: &Shard, submission: &Submission, place: FramePlace) {
         return;
     };
     state.advance(last, place);
-    drop(state);
-    let offset = last.local.offset;
-    shard.head.send_modify(|head| head.offset = offset);
 }
 
 /// Whether an error goes away when there is space again.

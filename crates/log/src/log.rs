@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use everfold_engine::World;
 use everfold_engine::engine::{Finding, Identity, Limits};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::areas::Areas;
 use crate::disk::{Access, Directory, Disk};
 use crate::error::OpenError;
-use crate::journal::{Driver, Journal, Queue, Spare, prepare_ahead};
+use crate::journal::{Driver, Journal, Queue, Spare, herald, prepare_ahead};
 use crate::open::{self, LOCK, Report};
 use crate::options::Options;
 use crate::partition::Shard;
@@ -102,6 +102,8 @@ impl Log {
             .open(&name, Access::Journal)
             .map_err(OpenError::io(&name))?;
         let (finished_sender, finished) = watch::channel(false);
+        let (landed, flushes) = mpsc::unbounded_channel();
+        world.spawn("log herald", Box::pin(herald(Arc::clone(&shards), flushes)));
         let driver = Driver {
             journal: Journal::new(
                 identity.clone(),
@@ -120,6 +122,7 @@ impl Log {
             finished: finished_sender,
             lock: Some(lock),
             taken: Vec::new(),
+            landed,
         };
         prepare_ahead(&world, &spare, &options, end.generation + 1);
         queue.driven_by(world.drive("log", Box::new(driver)));

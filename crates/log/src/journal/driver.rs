@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use everfold_engine::World;
 use everfold_engine::world::{Machine, Progress};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::queue::Rest;
 use super::{Failure, Journal, Queue, Spare, Submission, Wanted};
@@ -27,6 +27,8 @@ pub(crate) struct Driver {
     pub(crate) finished: watch::Sender<bool>,
     pub(crate) lock: Option<Box<dyn Held>>,
     pub(crate) taken: Vec<Submission>,
+    /// To the herald.
+    pub(crate) landed: mpsc::UnboundedSender<Vec<Submission>>,
 }
 
 impl Machine for Driver {
@@ -59,6 +61,16 @@ impl Driver {
         let result = self.execute(&wanted);
         let begun = matches!(wanted, Wanted::Begin { .. }) && result.is_ok();
         self.journal.completed(&wanted, result)?;
+        let landed = self.journal.landed();
+        if !landed.is_empty()
+            && let Err(unheard) = self.landed.send(landed)
+        {
+            // The executor is gone: nobody waits, but turns are given back.
+            unheard
+                .0
+                .into_iter()
+                .for_each(|landed| landed.settle(Ok(())));
+        }
         if let (true, Wanted::Begin { generation, .. }) = (begun, &wanted) {
             prepare_ahead(&self.world, &self.spare, &self.options, generation + 1);
         }

@@ -18,10 +18,17 @@ use everfold_log::{Disk, Log, MemoryDisk, OpenError, Options};
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// What goes on beside the test.
+#[derive(Default)]
+struct Others {
+    machines: Mutex<Vec<Box<dyn Machine>>>,
+    tasks: Mutex<Vec<BoxFuture<'static, ()>>>,
+}
+
 /// Machines run when [`Still::run`] is called, or at every poke; jobs run at once.
 pub struct Still {
     seed: AtomicU64,
-    machines: Arc<Mutex<Vec<Box<dyn Machine>>>>,
+    others: Arc<Others>,
     at_once: bool,
     held: Mutex<Option<Vec<Job>>>,
 }
@@ -51,20 +58,20 @@ impl Still {
     fn new(at_once: bool) -> Arc<Self> {
         Arc::new(Self {
             seed: AtomicU64::new(1),
-            machines: Arc::default(),
+            others: Arc::default(),
             at_once,
             held: Mutex::default(),
         })
     }
 
     pub fn run(&self) {
-        run(&self.machines);
+        run(&self.others);
     }
 }
 
-fn run(machines: &Mutex<Vec<Box<dyn Machine>>>) {
+fn run(others: &Others) {
     // A poke from within a step has no effect: the machine goes on by itself.
-    if let Ok(mut machines) = machines.try_lock() {
+    if let Ok(mut machines) = others.machines.try_lock() {
         machines.retain_mut(|machine| {
             loop {
                 match machine.step() {
@@ -75,9 +82,13 @@ fn run(machines: &Mutex<Vec<Box<dyn Machine>>>) {
             }
         });
     }
+    if let Ok(mut tasks) = others.tasks.try_lock() {
+        let mut context = Context::from_waker(Waker::noop());
+        tasks.retain_mut(|task| task.as_mut().poll(&mut context).is_pending());
+    }
 }
 
-struct Runs(Arc<Mutex<Vec<Box<dyn Machine>>>>, bool);
+struct Runs(Arc<Others>, bool);
 
 impl Poke for Runs {
     fn poke(&self) {
@@ -102,8 +113,8 @@ impl World for Still {
             .wrapping_mul(0xbf58_476d_1ce4_e5b9)
     }
 
-    fn spawn(&self, _: &'static str, _: BoxFuture<'static, ()>) {
-        panic!("the log spawns no task");
+    fn spawn(&self, _: &'static str, task: BoxFuture<'static, ()>) {
+        self.others.tasks.lock().unwrap().push(task);
     }
 
     fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
@@ -118,9 +129,9 @@ impl World for Still {
     }
 
     fn drive(&self, _: &'static str, machine: Box<dyn Machine>) -> Arc<dyn Poke> {
-        self.machines.lock().unwrap().push(machine);
-        run(&self.machines);
-        Arc::new(Runs(Arc::clone(&self.machines), self.at_once))
+        self.others.machines.lock().unwrap().push(machine);
+        run(&self.others);
+        Arc::new(Runs(Arc::clone(&self.others), self.at_once))
     }
 }
 
