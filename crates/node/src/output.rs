@@ -33,7 +33,7 @@ pub fn line(text: &str) -> anyhow::Result<()> {
 /// One object as one line of data.
 ///
 /// # Errors
-/// As for [`line`].
+/// As for [`line()`].
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(&serde_json::to_string(value)?)
 }

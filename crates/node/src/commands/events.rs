@@ -130,7 +130,7 @@ pub(super) fn row(event: &Value) -> String {
         "{:<27} {place:>9}  {:<24} {:>4}  {:<16} {payload}",
         text("recorded"),
         text("entity"),
-        event["version"],
+        event["version"].to_string(),
         text("type"),
     )
 }

@@ -5,7 +5,8 @@ use everfold::engine::Record;
 use everfold::engine::record::Kind;
 use serde_json::{Map, Value, json};
 
-/// All of a record. A payload that is JSON is shown as such, any other in base 64.
+/// All of a record. A payload that is JSON is shown as such, any other in base 64; numbers that most
+/// readers of JSON would round are text.
 pub fn shown(record: &Record) -> Value {
     let (portable, local) = (&record.portable, &record.local);
     let mut shown = json!({
@@ -29,8 +30,8 @@ pub fn shown(record: &Record) -> Value {
         "labels": labels(record),
         "tenant": &*portable.entity.tenant,
         "subject_key": &*portable.subject_key,
-        "hybrid": portable.hybrid.0,
-        "stamp": local.stamp.0,
+        "hybrid": portable.hybrid.0.to_string(),
+        "stamp": local.stamp.0.to_string(),
         "epoch": local.epoch,
         "batch": local.batch,
         "link": HEXLOWER.encode(&local.link.0),

@@ -16,6 +16,10 @@ fn loaded() -> Place {
     place
 }
 
+fn stamp(event: &Value) -> i64 {
+    event["stamp"].as_str().unwrap().parse().unwrap()
+}
+
 fn lines(arguments: &[&str]) -> Vec<Value> {
     let output = run(arguments);
     assert!(
@@ -36,10 +40,7 @@ fn events_are_printed_once_each_in_order() {
         let all = lines(&["events", "--json", "--data", &data]);
         let verified = answer(&["verify", "--json", "--data", &data]);
         assert_eq!(all.len() as u64, verified["events"].as_u64().unwrap());
-        let stamps: Vec<i64> = all
-            .iter()
-            .map(|event| event["stamp"].as_i64().unwrap())
-            .collect();
+        let stamps: Vec<i64> = all.iter().map(stamp).collect();
         assert!(stamps.is_sorted());
         let opened = lines(&["events", "--json", "--data", &data, "--type", "Opened"]);
         assert_eq!(opened.len(), 9);
@@ -58,7 +59,7 @@ fn events_are_printed_once_each_in_order() {
                 &partition,
             ]));
         }
-        by_partition.sort_by_key(|event| event["stamp"].as_i64());
+        by_partition.sort_by_key(stamp);
         assert_eq!(by_partition, all);
     }
     let customer = lines(&[
