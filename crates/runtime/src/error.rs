@@ -56,6 +56,9 @@ pub enum CommandError {
         /// Which side of the window.
         reason: &'static str,
     },
+    /// Nothing happened now: a handler's command was finished before, and its answer is forgotten.
+    #[error("command {0} of a handler was finished before")]
+    Settled(everfold_engine::Uuid),
     /// Nothing happened: the condition on the boundary or the expected version did not hold.
     #[error("not done: {0}; read again and decide anew")]
     Conflict(String),

@@ -52,7 +52,8 @@ impl Ground {
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        *self.stop.borrow()
+        // Without its sender the node is gone.
+        *self.stop.borrow() || self.stop.has_changed().is_err()
     }
 }
 

@@ -163,9 +163,12 @@ impl<E: Decide<C>, C: Command> Outgoing for Outbound<E, C> {
         Box::pin(async move {
             match answer.await {
                 Ok(_) => Ok(Outcome::Accepted),
-                Err(SendError::Rejected(rejection)) => Ok(Outcome::Rejected {
-                    mapped: rejected.map(|follow| follow(rejection, &at)),
-                }),
+                Err(SendError::Rejected(rejection)) => {
+                    let entity = &at.record().portable.entity;
+                    let map = || rejected.map(|follow| follow(rejection, &at));
+                    let mapped = crate::owner::guard(entity, map)?;
+                    Ok(Outcome::Rejected { mapped })
+                }
                 Err(SendError::Failed(error)) => Err(error),
             }
         })

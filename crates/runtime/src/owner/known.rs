@@ -31,6 +31,9 @@ pub(crate) struct Entry {
 pub(crate) enum Shelf {
     /// An outside command: for a time after its issue.
     Issued(i64),
+    /// An outside command whose id does not say when it was made: by id alone, for a time after
+    /// it was decided.
+    Opaque(i64),
     /// A handler's command: until the handler will never send it again.
     Source(Text, Partition, Offset),
 }
@@ -38,7 +41,12 @@ pub(crate) enum Shelf {
 pub(crate) struct Known {
     seed: u64,
     issued: BTreeMap<i64, Map<Uuid, Entry>>,
+    opaque: Map<Uuid, Entry>,
+    opaque_ids: BTreeMap<i64, Vec<Uuid>>,
     sources: BTreeMap<(Text, Partition), BTreeMap<(Offset, Uuid), Entry>>,
+    settled: BTreeMap<(Text, Partition), Offset>,
+    /// Ids of earlier buckets were forgotten; they stay refused also if the clock steps back.
+    forgotten: i64,
 }
 
 impl Known {
@@ -46,6 +54,10 @@ impl Known {
         Self {
             seed,
             issued: BTreeMap::new(),
+            opaque: seeded(seed),
+            opaque_ids: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            forgotten: i64::MIN,
             sources: BTreeMap::new(),
         }
     }
@@ -63,10 +75,8 @@ impl Known {
                 source.offset,
             ));
         }
-        let issued = envelope
-            .issued
-            .map(Timestamp::millis)
-            .or_else(|| version_7_millis(id));
+        let own = version_7_millis(id);
+        let issued = own.or(envelope.issued.map(Timestamp::millis));
         let Some(issued) = issued else {
             let reason = "it is no UUID of version 7 and came without its time of issue";
             return Err(CommandError::IdExpired { id, reason });
@@ -81,12 +91,28 @@ impl Known {
             let reason = "issued more than 5 minutes in the future";
             return Err(CommandError::IdExpired { id, reason });
         }
-        Ok(Shelf::Issued(issued.div_euclid(BUCKET_MILLIS)))
+        Ok(match own {
+            Some(issued) => Shelf::Issued(issued.div_euclid(BUCKET_MILLIS)),
+            None => Shelf::Opaque(now.millis().div_euclid(BUCKET_MILLIS)),
+        })
+    }
+
+    /// Whether the answer of this command may have been forgotten: it must not be executed.
+    pub(crate) fn is_forgotten(&self, shelf: &Shelf) -> bool {
+        match shelf {
+            Shelf::Issued(bucket) => *bucket < self.forgotten,
+            Shelf::Opaque(_) => false,
+            Shelf::Source(handler, partition, offset) => self
+                .settled
+                .get(&(handler.clone(), *partition))
+                .is_some_and(|settled| offset <= settled),
+        }
     }
 
     pub(crate) fn get(&self, shelf: &Shelf, id: Uuid) -> Option<Entry> {
         match shelf {
             Shelf::Issued(bucket) => self.issued.get(bucket)?.get(&id).copied(),
+            Shelf::Opaque(_) => self.opaque.get(&id).copied(),
             Shelf::Source(handler, partition, offset) => {
                 let entries = self.sources.get(&(handler.clone(), *partition))?;
                 entries.get(&(*offset, id)).copied()
@@ -102,6 +128,11 @@ impl Known {
                     .entry(*bucket)
                     .or_insert_with(|| seeded(seed))
                     .insert(id, entry);
+            }
+            Shelf::Opaque(bucket) => {
+                if self.opaque.insert(id, entry).is_none() {
+                    self.opaque_ids.entry(*bucket).or_default().push(id);
+                }
             }
             Shelf::Source(handler, partition, offset) => {
                 let entries = self
@@ -120,6 +151,12 @@ impl Known {
                     .get_mut(bucket)
                     .map(|entries| entries.remove(&id));
             }
+            Shelf::Opaque(bucket) => {
+                self.opaque.remove(&id);
+                if let Some(ids) = self.opaque_ids.get_mut(bucket) {
+                    ids.retain(|known| *known != id);
+                }
+            }
             Shelf::Source(handler, partition, offset) => {
                 let entries = self.sources.get_mut(&(handler.clone(), *partition));
                 entries.map(|entries| entries.remove(&(*offset, id)));
@@ -129,6 +166,11 @@ impl Known {
 
     /// Forgets what a handler will never send again.
     pub(crate) fn settle(&mut self, handler: &Text, partition: Partition, settled: Offset) {
+        let known = self
+            .settled
+            .entry((handler.clone(), partition))
+            .or_default();
+        *known = settled.max(*known);
         if let Some(entries) = self.sources.get_mut(&(handler.clone(), partition))
             && entries
                 .first_key_value()
@@ -141,6 +183,12 @@ impl Known {
     /// Forgets ids that would be refused now.
     pub(crate) fn expire(&mut self, now: Timestamp) {
         let oldest = (now.millis() - WINDOW_MILLIS).div_euclid(BUCKET_MILLIS);
+        self.forgotten = self.forgotten.max(oldest);
+        while let Some(bucket) = self.opaque_ids.first_entry().filter(|b| *b.key() < oldest) {
+            for id in bucket.remove() {
+                self.opaque.remove(&id);
+            }
+        }
         while self
             .issued
             .first_key_value()
@@ -155,12 +203,17 @@ impl Known {
         let (Some(id), Some(reply)) = (record.portable.command, &record.local.reply) else {
             return;
         };
-        let envelope = Envelope {
-            issued: version_7_millis(id).is_none().then(|| record.recorded()),
-            source: reply.source.clone(),
-            ..Envelope::default()
+        let bucket = |millis: i64| millis.div_euclid(BUCKET_MILLIS);
+        let oldest = bucket(now.millis() - WINDOW_MILLIS);
+        // Ids from the future are kept too: it may be this clock that is behind.
+        let shelf = match (&reply.source, version_7_millis(id)) {
+            (Some(from), _) => Shelf::Source(from.handler.clone(), from.partition, from.offset),
+            (None, Some(issued)) => Shelf::Issued(bucket(issued)),
+            (None, None) => Shelf::Opaque(bucket(record.recorded().millis())),
         };
-        if let Ok(shelf) = Self::shelf(id, &envelope, now) {
+        let old = matches!(shelf, Shelf::Issued(b) | Shelf::Opaque(b) if b < oldest);
+        self.forgotten = self.forgotten.max(oldest);
+        if !old {
             let entry = Entry {
                 digest: reply.command_digest as u64,
                 offset: record.local.offset,

@@ -79,7 +79,7 @@ where
 
     fn decide(&mut self, desk: &Desk<'_>) -> Result<Ruling, CommandError> {
         let (state, version) = desk.residents.state::<E>(&self.entity[0])?;
-        self.seen = (self.look)(state, version);
+        self.seen = super::guard(&self.entity[0], || (self.look)(state, version))?;
         Ok(match self.seen {
             Some(_) => Ruling::Read {
                 fenced: self.strength == Strength::Linearizable,

@@ -1,5 +1,6 @@
 //! What an owner learns from the log before it serves, and how it brings an entity into memory.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use everfold_engine::engine::{Area, Engine, OwnerError, ReadError, ReadLimit};
@@ -85,7 +86,9 @@ pub(crate) fn encode_snapshot(resident: &Resident) -> Option<Vec<u8>> {
     let mut value = Vec::with_capacity(256);
     value.extend_from_slice(&resident.kind.shape.to_le_bytes());
     value.extend_from_slice(&resident.version.to_le_bytes());
-    (resident.kind.encode_state)(resident.state.as_ref(), &mut value).ok()?;
+    let encode =
+        AssertUnwindSafe(|| (resident.kind.encode_state)(resident.state.as_ref(), &mut value));
+    catch_unwind(encode).ok()?.ok()?;
     Some(value)
 }
 
@@ -96,7 +99,10 @@ fn decode_snapshot(kind: &Arc<EntityType>, value: &[u8]) -> Option<Resident> {
     if u64::from_le_bytes(*shape) != kind.shape {
         return None;
     }
-    let state = kind.decode_state?(state).ok()?;
+    let decode = kind.decode_state?;
+    let state = catch_unwind(AssertUnwindSafe(|| decode(state)))
+        .ok()?
+        .ok()?;
     let version = u64::from_le_bytes(*version);
     Some(Resident {
         kind: kind.clone(),
@@ -124,7 +130,11 @@ pub(crate) async fn load(
         let events = engine
             .read_entity(partition, key, resident.version, limit)
             .await;
-        let events = events.map_err(|error| failed(error.to_string()))?;
+        let unread = |error: ReadError| match error {
+            ReadError::Unavailable(reason) => CommandError::Unavailable { partition, reason },
+            error => failed(error.to_string()),
+        };
+        let events = events.map_err(unread)?;
         let complete = events.len() < limit;
         for record in events.iter().filter(|record| record.kind == Kind::Event) {
             if record.local.version > until {

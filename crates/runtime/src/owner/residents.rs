@@ -31,11 +31,10 @@ impl Resident {
 
     /// Folds a stored event.
     pub(crate) fn fold(&mut self, portable: &Portable, version: u64) -> Result<(), CommandError> {
-        (self.kind.evolve)(self.state.as_mut(), portable).map_err(|error| {
-            CommandError::History {
-                entity: portable.entity.to_string(),
-                reason: format!("version {version}: {error}"),
-            }
+        let evolve = || (self.kind.evolve)(self.state.as_mut(), portable);
+        crate::owner::guard(&portable.entity, evolve)?.map_err(|error| CommandError::History {
+            entity: portable.entity.to_string(),
+            reason: format!("version {version}: {error}"),
         })?;
         self.version = version;
         Ok(())

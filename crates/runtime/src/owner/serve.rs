@@ -174,8 +174,17 @@ impl Serving {
             return Ok(Recognised::New(None));
         };
         let shelf = Known::shelf(id, work.envelope(), now)?;
-        let digest = work.digest()?;
+        let nowhere = EntityKey::new("", "");
+        let place = work.entities().first().unwrap_or(&nowhere);
+        let digest = super::guard(place, || work.digest())??;
         match self.known.get(&shelf, id) {
+            None if self.known.is_forgotten(&shelf) => Err(match shelf {
+                Shelf::Source(..) => CommandError::Settled(id),
+                _ => CommandError::IdExpired {
+                    id,
+                    reason: "what was decided at that time is forgotten",
+                },
+            }),
             None => Ok(Recognised::New(Some(Identified { id, shelf, digest }))),
             Some(entry) if entry.digest != digest as u64 => Err(CommandError::IdReused(id)),
             Some(Entry {
@@ -233,7 +242,9 @@ impl Serving {
             now,
             seed: new_id(self.world.as_ref()),
         };
-        match work.decide(&desk) {
+        let nowhere = EntityKey::new("", "");
+        let place = work.entities().first().cloned().unwrap_or(nowhere);
+        match super::guard(&place, || work.decide(&desk)).flatten() {
             Ok(Ruling::Decided {
                 drafts,
                 rejected,

@@ -129,6 +129,7 @@ impl Serving {
         let open = std::mem::replace(&mut self.open, Batch::new(number, self.clock));
         let work = self.drop_batch(open);
         self.open.before = self.clock;
+        self.full = false;
         work
     }
 

@@ -110,7 +110,10 @@ impl Serving {
                 Ok(resident) => {
                     resident.version += 1;
                     resident.touched = number;
-                    if resident.version.is_multiple_of(SNAPSHOT_EVERY)
+                    let version = resident.version;
+                    let passed = version / SNAPSHOT_EVERY
+                        > version.saturating_sub(u64::from(count)) / SNAPSHOT_EVERY;
+                    if passed
                         && index as u32 + 1 == count
                         && let Some(value) = recover::encode_snapshot(resident)
                     {

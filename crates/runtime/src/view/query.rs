@@ -115,7 +115,15 @@ impl<R: Row, T: Send + 'static> Ask<R, T> {
                 }
             }
         }
-        Ok((self.question)(&view))
+        let answer = (self.question)(&view);
+        // The view may have begun anew while it was asked.
+        match self.after.map(|position| view.behind(&position)) {
+            Some(behind @ 1..) => Err(QueryError::Behind {
+                view: view.name.to_owned(),
+                behind,
+            }),
+            _ => Ok(answer),
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Part<R> {
     dirty: Vec<Text>,
     dirty_parked: bool,
     advanced: bool,
+    /// A fold has failed half way: nothing of it may be stored before it was loaded again.
+    broken: bool,
     /// What is stored is of no use: it goes with the next commit.
     obsolete: bool,
     revision: Revision,
@@ -74,6 +76,7 @@ impl<R: Row> Rows<R> {
                 dirty: Vec::new(),
                 dirty_parked: false,
                 advanced: false,
+                broken: false,
                 obsolete: false,
                 revision: Revision(0),
             })
@@ -118,6 +121,13 @@ impl<R: Row> Rows<R> {
             .iter()
             .map(|reached| *reached.borrow())
             .collect()
+    }
+
+    /// Nothing is known of how far the parts are.
+    pub(super) fn forget(&self) {
+        for reached in &self.reached {
+            reached.send_replace(Offset(0));
+        }
     }
 
     /// Forgets how far the parts had come; after they were loaded, to go on from what was stored.
@@ -170,6 +180,7 @@ impl<R: Row> Rows<R> {
             };
             let (fold, row) = (change.fold, &mut kept.row);
             if catch_unwind(AssertUnwindSafe(|| fold(row))).is_err() {
+                part.broken = true;
                 return Err((change.key, offset));
             }
             if !std::mem::replace(&mut kept.dirty, true) {
@@ -239,6 +250,7 @@ impl<R: Row> Rows<R> {
         part.dirty.clear();
         part.advanced = false;
         part.dirty_parked = false;
+        part.broken = false;
         part.rows.clear();
         match usable {
             Some(vector) => {
@@ -264,6 +276,9 @@ impl<R: Row> Rows<R> {
         let (put, keys) = {
             let mut part = self.part(partition);
             let part = &mut *part;
+            if part.broken {
+                return Ok(());
+            }
             // What all parts reflect, this one reflects too: nothing of it was for this part.
             for (read, reached) in part.vector.iter_mut().zip(self.vector()) {
                 part.advanced |= reached > *read;

@@ -97,14 +97,15 @@ async fn supervise<R: Row>(view: Arc<RunningView<R>>) {
                 continue;
             }
         }
-        for fault in faults.drain(..) {
+        // All of them, every time: what was parked since the last commit is forgotten by the load.
+        for fault in &faults {
             let row = ParkedRow {
-                reason: fault.reason,
+                reason: fault.reason.clone(),
                 events: Vec::new(),
             };
-            view.rows.park(fault.partition, fault.key, row);
+            view.rows.park(fault.partition, fault.key.clone(), row);
         }
-        faults = view.clone().run().await;
+        faults.extend(view.clone().run().await);
     }
     view.finished.send_replace(true);
 }
@@ -125,6 +126,8 @@ impl<R: Row> RunningView<R> {
     }
 
     async fn load(&self) -> Result<(), ReadError> {
+        // First of all: no token is honoured by rows that are about to go back.
+        self.rows.forget();
         let engine = self.ground.engine.as_ref();
         let heads = self.heads().await?;
         for partition in self.rows.partitions() {

@@ -69,6 +69,9 @@ impl Job {
             self.status.retrying.fetch_add(1, Ordering::Relaxed);
             self.ground.world.sleep(pause).await;
             self.status.retrying.fetch_sub(1, Ordering::Relaxed);
+            if self.ground.is_stopping() {
+                return Err("the node is closing".into());
+            }
             pause = (pause * 2).min(LONGEST_PAUSE);
             reacted = again();
         }
@@ -89,10 +92,12 @@ impl Job {
         while let Some((path, outgoing)) = waiting.pop_front() {
             let envelope = self.envelope(&path, outgoing.target());
             let at = At::of(self.record.clone());
-            match outgoing
-                .send(self.ground.router.clone(), envelope, at)
-                .await?
-            {
+            let sent = outgoing.send(self.ground.router.clone(), envelope, at);
+            let outcome = match sent.await {
+                Err(CommandError::Settled(_)) => return Ok(()),
+                outcome => outcome?,
+            };
+            match outcome {
                 Outcome::Accepted => {}
                 Outcome::Rejected { mapped: None } => {
                     self.status.unmapped.fetch_add(1, Ordering::Relaxed);
