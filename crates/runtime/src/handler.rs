@@ -112,12 +112,14 @@ pub(crate) fn decode_vector(bytes: &[u8], partitions: usize) -> Option<Vector> {
     })
 }
 
-/// The subscription of a handler to each entity type, by name.
-pub(crate) type ByKind<T> = Map<Text, T>;
+/// The subscriptions of a handler to each entity type, by name.
+pub(crate) type ByKind<T> = Map<Text, Vec<T>>;
 
 pub(crate) fn by_kind<T>(entries: impl IntoIterator<Item = (Text, T)>) -> ByKind<T> {
-    let mut map = seeded(0);
-    map.extend(entries);
+    let mut map: ByKind<T> = seeded(0);
+    for (kind, entry) in entries {
+        map.entry(kind).or_default().push(entry);
+    }
     map
 }
 

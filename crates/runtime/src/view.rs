@@ -49,13 +49,11 @@ impl<K: Key> IntoKeys<K> for Vec<K> {
     }
 }
 
-/// An event, ready to be folded into the row it names.
-pub(crate) struct Change<R> {
-    pub(crate) key: Text,
-    pub(crate) fold: Box<dyn FnOnce(&mut R) + Send>,
-}
+/// Given the key of each row that an event names, and the change of that row.
+pub(crate) type Rows<'a, R> = dyn FnMut(&str, &mut dyn FnMut(&mut R)) + 'a;
 
-type Fold<R> = dyn Fn(&Delivered) -> Result<Vec<Change<R>>, DecodeError> + Send + Sync;
+pub(crate) type Fold<R> =
+    dyn Fn(&Delivered, &mut Rows<'_, R>) -> Result<(), DecodeError> + Send + Sync;
 
 pub(crate) struct Subscription<R> {
     pub(crate) event: TypeId,
@@ -99,19 +97,13 @@ impl<K: Key, R: Row> View<K, R> {
         key: impl Fn(&V, &At) -> I + Send + Sync + 'static,
         fold: impl Fn(&mut R, &V, &At) + Send + Sync + 'static,
     ) -> Self {
-        let fold = Arc::new(fold);
-        let subscribe = move |delivered: &Delivered| {
+        let subscribe = move |delivered: &Delivered, rows: &mut Rows<'_, R>| {
             let event = delivered.event::<V>()?;
             let at = At::of(delivered.record().clone());
-            let mut changes = Vec::with_capacity(1);
             key(&event, &at).for_each_key(|key| {
-                let (fold, event, at) = (fold.clone(), event.clone(), at.clone());
-                changes.push(Change {
-                    key: key.as_text().into(),
-                    fold: Box::new(move |row: &mut R| fold(row, &event, &at)),
-                });
+                rows(key.as_text(), &mut |row| fold(row, &event, &at));
             });
-            Ok(changes)
+            Ok(())
         };
         self.subscriptions.push(Subscription {
             event: TypeId::of::<V>(),

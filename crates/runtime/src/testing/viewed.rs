@@ -114,14 +114,14 @@ impl<K: Key, R: Row> ViewSpec<'_, K, R> {
                 if subscription.event != event {
                     continue;
                 }
-                let changes = match (subscription.fold)(&Delivered::new(record.clone())) {
-                    Ok(changes) => changes,
-                    Err(error) => panic!("an event cannot be read back: {error}"),
-                };
-                for change in changes {
-                    let row = rows.entry(change.key).or_default();
-                    (change.fold)(row);
+                let mut with = |key: &str, change: &mut dyn FnMut(&mut R)| {
+                    let row = rows.entry(key.into()).or_default();
+                    change(row);
                     *row = through_the_target(row);
+                };
+                let folded = (subscription.fold)(&Delivered::new(record.clone()), &mut with);
+                if let Err(error) = folded {
+                    panic!("an event cannot be read back: {error}");
                 }
             }
         });

@@ -104,25 +104,35 @@ impl<R: Row, T: Send + 'static> Ask<R, T> {
 
     async fn answer(self) -> Result<T, QueryError> {
         let view = self.view?;
-        if let Some(position) = &self.after {
-            position.check(&view.ground.engine.identity().start())?;
+        let position = self
+            .after
+            .unwrap_or_else(|| view.ground.engine.identity().start());
+        position.check(&view.ground.engine.identity().start())?;
+        let ready = async {
+            view.whole().await;
+            view.reach(&position).await;
+        };
+        if !view.is_ready(&position) {
             let mut deadline = view.ground.world.sleep(self.patience);
             tokio::select! { biased;
-                () = view.reach(position) => {}
+                () = ready => {}
                 () = &mut deadline => {
-                    let behind = view.behind(position);
+                    let behind = view.behind(&position);
                     return Err(QueryError::Behind { view: view.name.to_owned(), behind });
                 }
             }
         }
-        let answer = (self.question)(&view);
+        let answer = {
+            let _whole_units = view.rows.looking();
+            (self.question)(&view)
+        };
         // The view may have begun anew while it was asked.
-        match self.after.map(|position| view.behind(&position)) {
-            Some(behind @ 1..) => Err(QueryError::Behind {
+        match view.behind(&position) {
+            0 => Ok(answer),
+            behind => Err(QueryError::Behind {
                 view: view.name.to_owned(),
                 behind,
             }),
-            _ => Ok(answer),
         }
     }
 }
@@ -144,6 +154,20 @@ impl<R: Row> RunningView<R> {
             offset.0.saturating_sub(read.0)
         };
         position.offsets().map(missing).sum()
+    }
+
+    /// Whether rows can be looked at now, and reflect a position.
+    fn is_ready(&self, position: &Position) -> bool {
+        let agreed = match &*self.loaded() {
+            Some(furthest) => self
+                .rows
+                .vector()
+                .iter()
+                .zip(furthest)
+                .all(|(read, far)| read >= far),
+            None => false,
+        };
+        agreed && self.behind(position) == 0
     }
 
     /// Waits until the view reflects a position.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use everfold_engine::engine::{Area, Engine, Epoch, Put, PutError, ReadError, Revision};
 use everfold_engine::map::{Map, seeded};
@@ -10,7 +10,7 @@ use everfold_engine::slot::Partition;
 use everfold_engine::{Bytes, Offset, Text};
 use tokio::sync::watch;
 
-use super::{Change, Row};
+use super::Row;
 use crate::handler::{Parked, Vector, decode_vector, encode_vector};
 
 /// The rows whose keys fall into one partition.
@@ -19,6 +19,8 @@ pub(super) struct Part<R> {
     /// What of each source partition is folded in; where the view as a whole has come further, this
     /// part had nothing to fold.
     vector: Vector,
+    /// The vector as it was loaded: nothing up to it is folded again.
+    loaded: Vector,
     pub(super) parked: BTreeMap<Text, ParkedRow>,
     /// Keys of rows that differ from what is stored.
     dirty: Vec<Text>,
@@ -26,6 +28,8 @@ pub(super) struct Part<R> {
     advanced: bool,
     /// A fold has failed half way: nothing of it may be stored before it was loaded again.
     broken: bool,
+    /// A row that cannot be written, and why: until it can, nothing of the part is stored.
+    unstorable: Option<(Text, String)>,
     /// What is stored is of no use: it goes with the next commit.
     obsolete: bool,
     revision: Revision,
@@ -41,11 +45,28 @@ impl<R> Part<R> {
         self.rows.get(key).map(|kept| &kept.row)
     }
 
+    /// These rows still differ from what is stored.
+    fn unsaved(&mut self, keys: Vec<Text>) {
+        for key in keys {
+            if let Some(kept) = self.rows.get_mut(&key) {
+                kept.dirty = true;
+            }
+            if !self.dirty.contains(&key) {
+                self.dirty.push(key);
+            }
+        }
+        self.advanced = true;
+    }
+
     /// All rows, in no order.
     pub(super) fn rows(&self) -> impl Iterator<Item = (&Text, &R)> {
         self.rows.iter().map(|(key, kept)| (key, &kept.row))
     }
 }
+
+/// A change that panicked and may have been half made.
+#[derive(Debug)]
+pub(super) struct Panicked;
 
 /// A row that stopped changing because its fold failed.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -57,6 +78,9 @@ pub(super) struct ParkedRow {
 /// All parts of a view.
 pub(super) struct Rows<R> {
     area: Text,
+    /// Shared while events of a unit are folded, alone while somebody looks: nobody sees part of a
+    /// unit, whichever rows it changes.
+    gate: RwLock<()>,
     parts: Vec<Mutex<Part<R>>>,
     /// How much of each source partition all parts reflect.
     reached: Vec<watch::Sender<Offset>>,
@@ -72,17 +96,20 @@ impl<R: Row> Rows<R> {
             Mutex::new(Part {
                 rows: seeded(seed),
                 vector: vec![Offset(0); partitions],
+                loaded: vec![Offset(0); partitions],
                 parked: BTreeMap::new(),
                 dirty: Vec::new(),
                 dirty_parked: false,
                 advanced: false,
                 broken: false,
+                unstorable: None,
                 obsolete: false,
                 revision: Revision(0),
             })
         };
         Self {
             area,
+            gate: RwLock::new(()),
             parts: (0..partitions).map(part).collect(),
             reached: (0..partitions)
                 .map(|_| watch::Sender::new(Offset(0)))
@@ -98,6 +125,25 @@ impl<R: Row> Rows<R> {
         self.parts[partition.index()]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held while whole units are folded.
+    pub(super) fn folding(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held while rows are looked at.
+    pub(super) fn looking(&self) -> RwLockWriteGuard<'_, ()> {
+        self.gate.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far the stored parts had come at most: below that they may disagree about units.
+    pub(super) fn furthest(&self) -> Vector {
+        let furthest = |source: usize| {
+            let loaded = self.partitions().map(|part| self.part(part).loaded[source]);
+            loaded.max().unwrap_or_default()
+        };
+        (0..self.parts.len()).map(furthest).collect()
     }
 
     /// How much of a source partition all parts reflect.
@@ -146,50 +192,46 @@ impl<R: Row> Rows<R> {
         }
     }
 
-    /// Folds the changes of one stretch of `source` into the rows of a part.
+    /// Changes the row of a key by an event of `source`.
     ///
     /// # Errors
-    /// The key of a row whose fold panicked; the part must be loaded again.
-    pub(super) fn apply(
+    /// The change panicked; the part must be loaded again.
+    pub(super) fn change(
         &self,
         partition: Partition,
         source: Partition,
-        changes: Vec<(Offset, Change<R>)>,
-        next: Offset,
-    ) -> Result<(), (Text, Offset)> {
+        offset: Offset,
+        key: &str,
+        change: &mut dyn FnMut(&mut R),
+    ) -> Result<(), Panicked> {
         let mut part = self.part(partition);
         let part = &mut *part;
-        let done = part.vector[source.index()];
-        for (offset, change) in changes {
-            if offset <= done {
-                continue;
-            }
-            if !part.parked.is_empty()
-                && let Some(parked) = part.parked.get_mut(&change.key)
-            {
-                parked.events.push((source.0, offset.0));
-                part.dirty_parked = true;
-                continue;
-            }
-            let kept = match part.rows.get_mut(&change.key) {
-                Some(kept) => kept,
-                None => part.rows.entry(change.key.clone()).or_insert_with(|| Kept {
-                    row: R::default(),
-                    dirty: false,
-                }),
-            };
-            let (fold, row) = (change.fold, &mut kept.row);
-            if catch_unwind(AssertUnwindSafe(|| fold(row))).is_err() {
-                part.broken = true;
-                return Err((change.key, offset));
-            }
-            if !std::mem::replace(&mut kept.dirty, true) {
-                part.dirty.push(change.key);
-            }
+        if offset <= part.loaded[source.index()] {
+            return Ok(());
         }
-        if next > done {
-            part.vector[source.index()] = next;
-            part.advanced = true;
+        part.vector[source.index()] = offset;
+        part.advanced = true;
+        if !part.parked.is_empty()
+            && let Some(parked) = part.parked.get_mut(key)
+        {
+            parked.events.push((source.0, offset.0));
+            part.dirty_parked = true;
+            return Ok(());
+        }
+        let kept = match part.rows.get_mut(key) {
+            Some(kept) => kept,
+            None => part.rows.entry(key.into()).or_insert_with(|| Kept {
+                row: R::default(),
+                dirty: false,
+            }),
+        };
+        let row = &mut kept.row;
+        if catch_unwind(AssertUnwindSafe(|| change(row))).is_err() {
+            part.broken = true;
+            return Err(Panicked);
+        }
+        if !std::mem::replace(&mut kept.dirty, true) {
+            part.dirty.push(key.into());
         }
         Ok(())
     }
@@ -262,6 +304,7 @@ impl<R: Row> Rows<R> {
                 part.vector.fill(Offset(0));
             }
         }
+        part.loaded = part.vector.clone();
         Ok(())
     }
 
@@ -274,6 +317,7 @@ impl<R: Row> Rows<R> {
         epoch: Epoch,
     ) -> Result<(), PutError> {
         let (put, keys) = {
+            let _whole_units = self.looking();
             let mut part = self.part(partition);
             let part = &mut *part;
             if part.broken {
@@ -294,10 +338,17 @@ impl<R: Row> Rows<R> {
                     continue;
                 };
                 kept.dirty = false;
-                if let Ok(value) = serde_json::to_vec(&kept.row) {
-                    changes.push((named(ROW, key), Some(Bytes::from(value))));
+                match serde_json::to_vec(&kept.row) {
+                    Ok(value) => changes.push((named(ROW, key), Some(Bytes::from(value)))),
+                    Err(error) => {
+                        // Stored progress must not pass a row that is not stored.
+                        part.unstorable = Some((key.clone(), error.to_string()));
+                        part.unsaved(keys);
+                        return Ok(());
+                    }
                 }
             }
+            part.unstorable = None;
             if std::mem::take(&mut part.dirty_parked) {
                 for (key, row) in &part.parked {
                     if let Ok(value) = serde_json::to_vec(row) {
@@ -334,15 +385,8 @@ impl<R: Row> Rows<R> {
                     // Under our epoch only we can have written it: a put whose answer was lost.
                     part.revision = revision;
                 }
-                for key in keys {
-                    if let Some(kept) = part.rows.get_mut(&key)
-                        && !std::mem::replace(&mut kept.dirty, true)
-                    {
-                        part.dirty.push(key);
-                    }
-                }
                 part.dirty_parked = true;
-                part.advanced = true;
+                part.unsaved(keys);
                 Err(error)
             }
         }
@@ -351,7 +395,17 @@ impl<R: Row> Rows<R> {
     pub(super) fn parked(&self, view: &str) -> Vec<Parked> {
         let mut all = Vec::new();
         for partition in self.partitions() {
-            for (key, row) in &self.part(partition).parked {
+            let part = self.part(partition);
+            if let Some((key, reason)) = &part.unstorable {
+                all.push(Parked {
+                    handler: view.to_owned(),
+                    partition: partition.0,
+                    key: key.to_string(),
+                    offsets: Vec::new(),
+                    reason: format!("the row cannot be stored: {reason}"),
+                });
+            }
+            for (key, row) in &part.parked {
                 all.push(Parked {
                     handler: view.to_owned(),
                     partition: row.events.first().map_or(0, |(source, _)| *source),

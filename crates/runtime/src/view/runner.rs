@@ -12,9 +12,12 @@ use everfold_engine::{Offset, Text};
 use tokio::sync::{mpsc, watch};
 
 use super::rows::{ParkedRow, Rows};
-use super::{Change, Row, View};
-use crate::handler::{ByKind, Flag, Ground, HandlerStatus, Parked, by_kind, raised};
+use super::{Row, View};
+use crate::handler::{
+    ByKind, Delivered, Flag, Ground, HandlerStatus, Parked, Vector, by_kind, raised,
+};
 use crate::key::Key;
+use crate::owner::guard;
 use crate::schema::Registry;
 
 /// Rows and progress are stored at least this often while there is progress.
@@ -47,6 +50,8 @@ pub(crate) struct RunningView<R> {
     pub(super) rows: Rows<R>,
     pub(super) ground: Ground,
     folds: ByKind<Arc<super::Fold<R>>>,
+    /// Whether rows were loaded, and how far all lanes must come before the rows agree.
+    loaded: watch::Sender<Option<Vector>>,
     finished: watch::Sender<bool>,
     undecodable: AtomicU64,
 }
@@ -78,6 +83,7 @@ impl<K: Key, R: Row> ViewTask for View<K, R> {
             ground: ground.clone(),
             finished: watch::Sender::new(false),
             undecodable: AtomicU64::new(0),
+            loaded: watch::Sender::new(None),
         });
         ground
             .world
@@ -116,7 +122,49 @@ struct Fault {
     reason: String,
 }
 
+/// Events in stretches that end with a unit, and are not long: whoever looks waits for one.
+fn whole_units(mut events: &[Arc<Delivered>]) -> impl Iterator<Item = &[Arc<Delivered>]> {
+    const LONG: usize = 64;
+    std::iter::from_fn(move || {
+        let is_last = |event: &Arc<Delivered>| event.record().portable.unit.is_last();
+        let least = events.len().min(LONG).checked_sub(1)?;
+        let end = events[least..]
+            .iter()
+            .position(is_last)
+            .map_or(events.len(), |end| least + end + 1);
+        let (units, rest) = events.split_at(end);
+        events = rest;
+        Some(units)
+    })
+}
+
 impl<R: Row> RunningView<R> {
+    pub(super) fn loaded(&self) -> watch::Ref<'_, Option<Vector>> {
+        self.loaded.borrow()
+    }
+
+    /// Waits until the rows are loaded and agree with each other.
+    pub(super) async fn whole(&self) {
+        loop {
+            let furthest = match self.loaded.subscribe().wait_for(Option::is_some).await {
+                Ok(loaded) => loaded.clone().unwrap_or_default(),
+                Err(_) => return,
+            };
+            let mut agreed = true;
+            for (source, furthest) in self.rows.partitions().zip(furthest) {
+                if let Some(mut reached) = self.rows.reached(source) {
+                    agreed &= reached
+                        .wait_for(|reached| *reached >= furthest)
+                        .await
+                        .is_ok();
+                }
+            }
+            if agreed && self.loaded.borrow().is_some() {
+                return;
+            }
+        }
+    }
+
     async fn heads(&self) -> Result<Vec<Offset>, ReadError> {
         let mut heads = Vec::new();
         for partition in self.ground.engine.identity().layout.all() {
@@ -127,6 +175,7 @@ impl<R: Row> RunningView<R> {
 
     async fn load(&self) -> Result<(), ReadError> {
         // First of all: no token is honoured by rows that are about to go back.
+        self.loaded.send_replace(None);
         self.rows.forget();
         let engine = self.ground.engine.as_ref();
         let heads = self.heads().await?;
@@ -134,6 +183,7 @@ impl<R: Row> RunningView<R> {
             self.rows.load(engine, partition, &heads).await?;
         }
         self.rows.restart();
+        self.loaded.send_replace(Some(self.rows.furthest()));
         Ok(())
     }
 
@@ -202,7 +252,6 @@ impl<R: Row> RunningView<R> {
     async fn lane(&self, source: Partition, over: &Flag) -> Option<Fault> {
         let mut cursor = *self.rows.reached(source)?.borrow();
         let feed = self.ground.feeds.get(source.index())?.clone();
-        let layout = self.ground.engine.identity().layout;
         let mut pause = Duration::from_millis(50);
         loop {
             let fed = match feed.next(cursor).await {
@@ -214,46 +263,54 @@ impl<R: Row> RunningView<R> {
                 }
             };
             pause = Duration::from_millis(50);
-            let mut changes: Vec<Vec<(Offset, Change<R>)>> =
-                self.rows.partitions().map(|_| Vec::new()).collect();
-            for delivered in fed.after(cursor) {
-                let record = delivered.record();
-                if record.kind != Kind::Event {
-                    continue;
+            for units in whole_units(fed.after(cursor)) {
+                if over.is_raised() {
+                    return None;
                 }
-                let Some(fold) = self.folds.get(&record.portable.entity.kind) else {
-                    continue;
-                };
-                let offset = record.local.offset;
-                match crate::owner::guard(&record.portable.entity, || fold(delivered)) {
-                    Ok(Ok(found)) => {
-                        for change in found {
-                            let partition = layout.partition(&change.key);
-                            changes[partition.index()].push((offset, change));
-                        }
+                let _unseen = self.rows.folding();
+                for delivered in units {
+                    if let Err(fault) = self.fold(source, delivered) {
+                        over.raise();
+                        return Some(fault);
                     }
-                    Ok(Err(error)) => self.set_aside(source, record, error.to_string()),
-                    Err(error) => self.set_aside(source, record, error.to_string()),
-                }
-            }
-            if over.is_raised() {
-                return None;
-            }
-            let changed = self.rows.partitions().zip(changes);
-            for (partition, changes) in changed.filter(|(_, changes)| !changes.is_empty()) {
-                if let Err((key, offset)) = self.rows.apply(partition, source, changes, fed.next) {
-                    over.raise();
-                    let reason = format!("the fold panicked on offset {offset} of {source}");
-                    return Some(Fault {
-                        partition,
-                        key,
-                        reason,
-                    });
                 }
             }
             cursor = fed.next;
             self.rows.reach(source, cursor);
         }
+    }
+
+    /// Folds one event into the rows that it names.
+    fn fold(&self, source: Partition, delivered: &Delivered) -> Result<(), Fault> {
+        let record = delivered.record();
+        let entity = &record.portable.entity;
+        if record.kind != Kind::Event {
+            return Ok(());
+        }
+        let layout = self.ground.engine.identity().layout;
+        let offset = record.local.offset;
+        let mut fault = None;
+        for fold in self.folds.get(&entity.kind).into_iter().flatten() {
+            let mut rows = |key: &str, change: &mut dyn FnMut(&mut R)| {
+                let partition = layout.partition(key);
+                let changed = self.rows.change(partition, source, offset, key, change);
+                if changed.is_err() {
+                    let reason = format!("the fold panicked on offset {offset} of {source}");
+                    let key = key.into();
+                    fault = Some(Fault {
+                        partition,
+                        key,
+                        reason,
+                    });
+                }
+            };
+            match guard(entity, || fold(delivered, &mut rows)) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => self.set_aside(source, record, error.to_string()),
+                Err(error) => self.set_aside(source, record, error.to_string()),
+            }
+        }
+        fault.map_or(Ok(()), Err)
     }
 
     /// An event that no row can be found for: set aside under its entity's name.

@@ -204,10 +204,8 @@ impl Lane {
     /// Starts to work on an event; says whether there is anything to do.
     fn begin(&self, key: &Text, delivered: Arc<Delivered>) -> bool {
         let record = delivered.record().clone();
-        let Some(react) = self.react.get(&record.portable.entity.kind).cloned() else {
-            return false;
-        };
-        let first = guard(&record.portable.entity, || react(&delivered));
+        let react = self.react.clone();
+        let first = guard(&record.portable.entity, || react_to(&react, &delivered));
         if matches!(&first, Ok(Ok(reaction)) if reaction.outgoing.is_empty()) {
             return false;
         }
@@ -222,7 +220,7 @@ impl Lane {
         let (key, finished) = (key.clone(), self.finished.clone());
         let work = async move {
             let offset = job.record.local.offset;
-            let again = || guard(&job.record.portable.entity, || react(&delivered));
+            let again = || guard(&job.record.portable.entity, || react_to(&react, &delivered));
             let result = job.run(first, again).await;
             let _ = finished.send((key, offset, result));
         };
@@ -421,6 +419,16 @@ impl Lane {
             self.succeed(&key, offset);
         }
     }
+}
+
+/// What all subscriptions to the event's kind of entity ask for, in their order.
+fn react_to(react: &React, delivered: &Delivered) -> Result<Reaction, DecodeError> {
+    let kind = &delivered.record().portable.entity.kind;
+    let mut all = Reaction::default();
+    for react in react.get(kind).into_iter().flatten() {
+        all = all.then(react(delivered)?);
+    }
+    Ok(all)
 }
 
 fn parked_key(key: &Text) -> Bytes {
