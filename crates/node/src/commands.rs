@@ -1,5 +1,6 @@
 //! What may be typed, one module per command.
 
+pub mod bench;
 pub mod demo;
 pub mod entity;
 pub mod events;

@@ -22,18 +22,22 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
                       connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
-/// The paths of the inspection.
+/// The paths of the inspection. A node may come to serve several logs, so each is below its name.
 pub fn router(node: Arc<Node>) -> Router {
+    let log = Router::new()
+        .route("/node", get(answers::node))
+        .route("/partitions", get(answers::partitions))
+        .route("/handlers", get(answers::handlers))
+        .route("/events", get(answers::events))
+        .route("/entity/{kind}/{id}", get(answers::entity))
+        .route("/views", get(answers::views))
+        .route("/view/{name}", get(answers::view));
+    let name = &node.engine().identity().log;
     Router::new()
         .route("/_inspect/", get(page))
         .route("/_inspect", get(page))
-        .route("/_inspect/api/node", get(answers::node))
-        .route("/_inspect/api/partitions", get(answers::partitions))
-        .route("/_inspect/api/handlers", get(answers::handlers))
-        .route("/_inspect/api/events", get(answers::events))
-        .route("/_inspect/api/entity/{kind}/{id}", get(answers::entity))
-        .route("/_inspect/api/views", get(answers::views))
-        .route("/_inspect/api/view/{name}", get(answers::view))
+        .route("/_inspect/api/logs", get(answers::logs))
+        .nest(&format!("/_inspect/api/logs/{name}"), log)
         .with_state(node)
 }
 

@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use everfold_node::{commands, failure};
 
+/// Records are made on one thread and dropped on another, which the system's allocator takes badly.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Event sourcing on one machine: a demonstration, a server, and tools for its log.
 ///
 /// Data goes to standard output, everything else to standard error.
@@ -27,6 +31,8 @@ enum Command {
     Events(commands::events::Arguments),
     /// Show one entity: its state, and how it came about
     Entity(commands::entity::Arguments),
+    /// Measure how fast this machine is with it
+    Bench(commands::bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +43,7 @@ fn main() -> ExitCode {
         Command::Verify(verify) => commands::verify::run(verify),
         Command::Events(events) => commands::events::run(events),
         Command::Entity(entity) => commands::entity::run(entity),
+        Command::Bench(bench) => commands::bench::run(bench),
     };
     failure::exit_code(outcome)
 }

@@ -25,6 +25,9 @@ pub struct Arguments {
     /// Server to ask instead, http://127.0.0.1:4600 for example
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    /// Which of the server's logs
+    #[arg(long, value_name = "NAME", default_value = "main", requires = "url")]
+    log: String,
     /// Type and id, customer-00001 for example
     #[arg(value_name = "TYPE-ID")]
     entity: String,
@@ -43,7 +46,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let key = EntityKey::of_stream(&arguments.entity);
     let shown = match &arguments.url {
-        Some(url) => asked(&Server::at(url)?, &key, arguments.version)?,
+        Some(url) => asked(&Server::at(url)?, &arguments.log, &key, arguments.version)?,
         None => {
             let path = log_in(arguments.data.as_deref().unwrap_or_else(|| ".".as_ref()));
             store::require_log(&path)?;
@@ -73,9 +76,15 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn asked(server: &Server, key: &EntityKey, version: Option<u64>) -> anyhow::Result<Value> {
+fn asked(
+    server: &Server,
+    log: &str,
+    key: &EntityKey,
+    version: Option<u64>,
+) -> anyhow::Result<Value> {
     let mut path = format!(
-        "/_inspect/api/entity/{}/{}",
+        "/_inspect/api/logs/{}/entity/{}/{}",
+        escaped(log),
         escaped(&key.kind),
         escaped(&key.id)
     );

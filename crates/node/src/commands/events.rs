@@ -26,6 +26,9 @@ pub struct Arguments {
     /// Server to ask instead, http://127.0.0.1:4600 for example
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    /// Which of the server's logs
+    #[arg(long, value_name = "NAME", default_value = "main", requires = "url")]
+    log: String,
     /// Of one partition only
     #[arg(long, value_name = "N")]
     partition: Option<u16>,
@@ -136,7 +139,8 @@ pub(super) fn row(event: &Value) -> String {
 }
 
 fn path(arguments: &Arguments, after: Option<&str>, limit: usize) -> String {
-    let mut path = format!("/_inspect/api/events?limit={limit}");
+    let log = escaped(&arguments.log);
+    let mut path = format!("/_inspect/api/logs/{log}/events?limit={limit}");
     let number = arguments.partition.map(|partition| partition.to_string());
     let parts = [
         ("partition", number.as_deref()),

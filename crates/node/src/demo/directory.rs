@@ -13,7 +13,8 @@ use crate::failure::refused;
 const MARKER: &str = "everfold-demo.json";
 const NEW_MARKER: &str = "everfold-demo.json.new";
 const LOCK: &str = "everfold-demo.lock";
-const LOG: &str = "log";
+/// The log lies in a directory of its own name.
+const LOG: &str = "main";
 
 /// What a directory was loaded with; another run has to ask for the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

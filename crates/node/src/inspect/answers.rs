@@ -32,6 +32,11 @@ fn limit(limit: Option<usize>, default: usize) -> Result<usize, Failure> {
     }
 }
 
+/// The logs that this node serves.
+pub(super) async fn logs(State(node): State<Arc<Node>>) -> Json<Value> {
+    Json(json!({ "logs": [&*node.engine().identity().log] }))
+}
+
 pub(super) async fn node(State(node): State<Arc<Node>>) -> Answer {
     let engine = node.engine();
     let identity = engine.identity();

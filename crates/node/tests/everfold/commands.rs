@@ -36,7 +36,7 @@ fn lines(arguments: &[&str]) -> Vec<Value> {
 #[test]
 fn events_are_printed_once_each_in_order() {
     let place = loaded();
-    for data in [place.text("demo"), place.text("demo/log")] {
+    for data in [place.text("demo"), place.text("demo/main")] {
         let all = lines(&["events", "--json", "--data", &data]);
         let verified = answer(&["verify", "--json", "--data", &data]);
         assert_eq!(all.len() as u64, verified["events"].as_u64().unwrap());

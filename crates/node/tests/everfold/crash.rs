@@ -66,7 +66,7 @@ fn killed_at_any_moment_it_ends_as_if_it_had_never_been() {
             "--concurrency",
             "5",
         ];
-        let log = place.path("demo/log");
+        let log = place.path("demo/main");
         loop {
             // Xorshift: the points differ, and are the same in every run of the test.
             seed ^= seed << 13;

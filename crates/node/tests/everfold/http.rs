@@ -130,7 +130,7 @@ fn however_many_orders_race_the_limit_holds_at_every_moment() {
 
         let history = server
             .get(&format!(
-                "/_inspect/api/events?limit=1000&entity=customer-{customer}"
+                "/_inspect/api/logs/main/events?limit=1000&entity=customer-{customer}"
             ))
             .with(200);
         let mut reserved = 0;

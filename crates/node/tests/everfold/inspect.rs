@@ -24,7 +24,11 @@ fn a_node_tells_what_it_is_and_what_it_holds() {
             Some(br#"{"credit_limit":"7"}"#),
         )
         .with(200);
-    let get = |path: &str| server.get(&format!("/_inspect/api/{path}")).with(200);
+    let get = |path: &str| {
+        server
+            .get(&format!("/_inspect/api/logs/main/{path}"))
+            .with(200)
+    };
 
     let node = get("node");
     assert_eq!(
@@ -88,7 +92,9 @@ fn a_node_tells_what_it_is_and_what_it_holds() {
         ("nothing", "UNKNOWN_PATH"),
     ] {
         assert_eq!(
-            server.get(&format!("/_inspect/api/{path}")).failed(404),
+            server
+                .get(&format!("/_inspect/api/logs/main/{path}"))
+                .failed(404),
             kind,
             "{path}"
         );
@@ -100,7 +106,9 @@ fn a_node_tells_what_it_is_and_what_it_holds() {
         "events?after=nonsense",
     ] {
         assert_eq!(
-            server.get(&format!("/_inspect/api/{path}")).failed(400),
+            server
+                .get(&format!("/_inspect/api/logs/main/{path}"))
+                .failed(400),
             "BAD_REQUEST",
             "{path}"
         );

@@ -1,5 +1,6 @@
 //! A command to one entity.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -60,9 +61,11 @@ impl<E: Decide<C>, C: Command> Work for Single<E, C> {
     }
 
     fn digest(&self) -> Result<u128, CommandError> {
-        let mut bytes = Vec::with_capacity(256);
-        self.command.encode(&mut bytes).map_err(not_json)?;
-        Ok(command_digest(C::NAME, &self.entity, &bytes))
+        with_scratch(|bytes| {
+            put_identity(bytes, C::NAME, &self.entity);
+            self.command.encode(bytes).map_err(not_json)?;
+            Ok(xxh3_128(bytes))
+        })
     }
 
     fn decide(&mut self, desk: &Desk<'_>) -> Result<Ruling, CommandError> {
@@ -141,7 +144,14 @@ fn repeated<E: Decide<C>, C: Command>(
 
 /// The digest that tells commands of one id apart.
 pub(crate) fn command_digest(name: &str, entities: &[EntityKey], body: &[u8]) -> u128 {
-    let mut bytes = Vec::with_capacity(body.len() + 64);
+    with_scratch(|bytes| {
+        put_identity(bytes, name, entities);
+        bytes.extend_from_slice(body);
+        xxh3_128(bytes)
+    })
+}
+
+fn put_identity(bytes: &mut Vec<u8>, name: &str, entities: &[EntityKey]) {
     for entity in entities {
         for part in [&entity.tenant, &entity.kind, &entity.id] {
             bytes.extend_from_slice(part.as_bytes());
@@ -150,8 +160,23 @@ pub(crate) fn command_digest(name: &str, entities: &[EntityKey], body: &[u8]) ->
     }
     bytes.extend_from_slice(name.as_bytes());
     bytes.push(0);
-    bytes.extend_from_slice(body);
-    xxh3_128(&bytes)
+}
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Lends an empty buffer that keeps its memory: what is encoded once per command would otherwise
+/// grow a new one step by step.
+fn with_scratch<T>(with: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    const KEPT: usize = 1 << 20;
+    let mut bytes = SCRATCH.take();
+    bytes.clear();
+    let result = with(&mut bytes);
+    if bytes.capacity() <= KEPT {
+        SCRATCH.set(bytes);
+    }
+    result
 }
 
 /// What a decision on `entity` may know.
@@ -178,8 +203,11 @@ pub(crate) fn guard<T>(entity: &EntityKey, code: impl FnOnce() -> T) -> Result<T
 
 /// An event of `entity`, encoded.
 pub(crate) fn draft<V: Event>(entity: &EntityKey, event: &V) -> Result<Draft, CommandError> {
-    let mut payload = Vec::with_capacity(128);
-    event.encode(&mut payload).map_err(not_json)?;
+    let payload = with_scratch(|bytes| {
+        event.encode(bytes)?;
+        Ok(Bytes::copy_from_slice(bytes))
+    });
+    let payload = payload.map_err(not_json)?;
     let labels = event.labels();
     Ok(Draft {
         entity: entity.clone(),
@@ -192,12 +220,15 @@ pub(crate) fn draft<V: Event>(entity: &EntityKey, event: &V) -> Result<Draft, Co
             .collect(),
         content_type: Text::from_static(JSON),
         metadata: Bytes::new(),
-        payload: payload.into(),
+        payload,
     })
 }
 
 pub(crate) fn to_json(value: &impl Serialize) -> Result<Bytes, CommandError> {
-    serde_json::to_vec(value).map(Bytes::from).map_err(not_json)
+    with_scratch(|bytes| {
+        serde_json::to_writer(&mut *bytes, value).map_err(not_json)?;
+        Ok(Bytes::copy_from_slice(bytes))
+    })
 }
 
 pub(crate) fn not_json(error: serde_json::Error) -> CommandError {
