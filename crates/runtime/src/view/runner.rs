@@ -392,6 +392,7 @@ impl<R: Row> Running for RunningView<R> {
 
     fn row(&self, key: &str) -> Option<serde_json::Value> {
         let partition = self.ground.engine.identity().layout.partition(key);
+        let _whole_units = self.rows.looking();
         let part = self.rows.part(partition);
         part.row(key).and_then(|row| serde_json::to_value(row).ok())
     }
