@@ -186,7 +186,7 @@ fn a_demonstration_keeps_a_second_one_away() {
 fn a_flipped_bit_is_found_and_named() {
     let place = loaded();
     let data = place.text("demo");
-    let file = place.path("demo/log/0000000001.log");
+    let file = place.path("demo/main/0000000001.log");
     let mut bytes = std::fs::read(&file).unwrap();
     let frames: Vec<usize> = (0..bytes.len() - 4)
         .step_by(8)
