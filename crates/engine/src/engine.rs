@@ -72,11 +72,11 @@ pub struct Claim {
 /// What an engine accepts in one call. Checked by the owner before it changes any state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of payload and metadata of one event.
+    /// Bytes of one event: payload, metadata, labels, principal and trace.
     pub event_bytes: usize,
-    /// Bytes of payload and metadata of one unit.
+    /// Bytes of the events of one unit and of its answer.
     pub unit_bytes: usize,
-    /// Bytes of payload and metadata of one batch.
+    /// Bytes of all units of one batch.
     pub batch_bytes: usize,
     /// Records of one batch.
     pub batch_records: usize,

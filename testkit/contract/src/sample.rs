@@ -9,6 +9,9 @@ use everfold_engine::{
 /// The label of every record that the suite appends.
 const OURS: &str = "contract-suite";
 
+/// What that label takes of every limit.
+pub(crate) const OVERHEAD: usize = OURS.len();
+
 /// Whether the suite appended it. An engine may put records of its own between batches.
 pub(crate) fn is_ours(record: &Record) -> bool {
     let mut labels = record.portable.labels.iter();

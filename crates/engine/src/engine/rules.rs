@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Batch, Limits, ReadLimit, Refusal};
-use crate::record::Record;
+use crate::record::{Portable, Record};
 use crate::time::Stamp;
 
 /// The rules that a batch keeps on every engine: limits, whole units, growing stamps.
@@ -22,7 +22,9 @@ pub fn check_batch(batch: &Batch, limits: Limits, floor: Stamp) -> Result<(), Re
     }
     let (mut total, mut unit, mut expected, mut last) = (0, 0, 0, floor);
     for record in &batch.records {
-        let bytes = record.portable.payload.len() + record.portable.metadata.len();
+        let bytes = event_bytes(&record.portable);
+        let reply = record.local.reply.as_ref();
+        let with_reply = bytes + reply.map_or(0, |reply| reply.body.len());
         let place = record.portable.unit;
         if place.index != expected || place.count == 0 || place.index >= place.count {
             return Err(Refusal::Invalid(
@@ -37,11 +39,11 @@ pub fn check_batch(batch: &Batch, limits: Limits, floor: Stamp) -> Result<(), Re
         last = record.local.stamp;
         expected = if place.is_last() { 0 } else { expected + 1 };
         unit = if place.index == 0 {
-            bytes
+            with_reply
         } else {
-            unit + bytes
+            unit + with_reply
         };
-        total += bytes;
+        total += with_reply;
         let over = [
             (bytes, limits.event_bytes),
             (unit, limits.unit_bytes),
@@ -56,6 +58,18 @@ pub fn check_batch(batch: &Batch, limits: Limits, floor: Stamp) -> Result<(), Re
     } else {
         Err(Refusal::Invalid("its last unit is cut".into()))
     }
+}
+
+/// What counts against the limit of an event: all that may be of any length.
+fn event_bytes(portable: &Portable) -> usize {
+    let labels = portable.labels.iter();
+    portable.payload.len()
+        + portable.metadata.len()
+        + portable.principal.len()
+        + portable.trace.len()
+        + labels
+            .map(|(name, value)| name.len() + value.len())
+            .sum::<usize>()
 }
 
 /// The longest prefix of `records` that keeps within the limit and ends with a unit, but never less

@@ -6,7 +6,7 @@ use everfold_engine::record::Kind;
 
 use crate::bench::{Bench, P, read_all};
 use crate::check::{Checked, Tried, same};
-use crate::sample::{event, noise, single, unit, unusual};
+use crate::sample::{OVERHEAD, event, noise, single, unit, unusual};
 
 pub(crate) async fn offsets_of_a_batch_are_consecutive_and_grow(bench: &Bench) -> Checked {
     let mut owner = bench.owner().await?;
@@ -55,7 +55,8 @@ pub(crate) async fn payloads_come_back_bit_for_bit(bench: &Bench) -> Checked {
     let largest = limits
         .event_bytes
         .min(limits.unit_bytes)
-        .min(limits.batch_bytes);
+        .min(limits.batch_bytes)
+        - OVERHEAD;
     let payloads = [
         Bytes::new(),
         Bytes::from_static(b"\0"),

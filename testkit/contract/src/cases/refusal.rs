@@ -1,13 +1,13 @@
 //! What an append does when it is refused.
 
 use everfold_engine::engine::{AppendError, Batch, Refusal};
-use everfold_engine::record::Unit;
-use everfold_engine::{Record, Stamp};
+use everfold_engine::record::{Reply, Unit};
+use everfold_engine::{Record, Stamp, Text, Uuid};
 
 use crate::bench::Bench;
 use crate::check::{Checked, same};
 use crate::owner::Owner;
-use crate::sample::{event, noise, single, unit};
+use crate::sample::{OVERHEAD, event, noise, single, unit};
 
 /// Tries something that must be refused in a certain way; afterwards nothing is there, and the
 /// ownership goes on.
@@ -32,19 +32,40 @@ async fn refused(
     )
 }
 
+/// A record that takes so many bytes of the limits, in all places where they may be.
 fn sized(bench: &Bench, bytes: usize) -> Record {
     let mut record = event("big");
-    let metadata = bytes / 3;
-    record.portable.payload = noise(&*bench.world, bytes - metadata);
-    record.portable.metadata = noise(&*bench.world, metadata);
+    let part = (bytes - OVERHEAD) / 5;
+    let text = || Text::from("x".repeat(part));
+    record.portable.metadata = noise(&*bench.world, part);
+    record.portable.labels.push((Text::new(), text()));
+    record.portable.principal = text();
+    record.portable.trace = text();
+    record.portable.payload = noise(&*bench.world, bytes - OVERHEAD - 4 * part);
     record
+}
+
+/// A unit of one small event whose answer has this size.
+fn answered(bytes: usize) -> Vec<Record> {
+    let mut record = event("answered");
+    record.portable.command = Some(Uuid::from_u128(1));
+    record.local.reply = Some(Reply {
+        command_digest: 1,
+        rejected: false,
+        body: vec![b'x'; bytes].into(),
+        source: None,
+    });
+    vec![record]
 }
 
 /// Records that are within the event limit each and have this size together.
 fn sized_unit(bench: &Bench, mut bytes: usize, event: usize) -> Vec<Record> {
     let mut records = Vec::new();
     while bytes > 0 {
-        let size = bytes.min(event);
+        let mut size = bytes.min(event);
+        if (1..OVERHEAD).contains(&(bytes - size)) {
+            size -= OVERHEAD;
+        }
         records.push(sized(bench, size));
         bytes -= size;
     }
@@ -70,6 +91,10 @@ pub(crate) async fn what_is_too_large_is_refused(bench: &Bench) -> Checked {
         (
             "a unit over the limit",
             vec![sized_unit(bench, limits.unit_bytes + 1, event_size)],
+        ),
+        (
+            "a unit whose answer is over the limit",
+            vec![answered(limits.unit_bytes)],
         ),
         (
             "a batch over the limit of bytes",
