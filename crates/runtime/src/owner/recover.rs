@@ -159,7 +159,16 @@ pub(crate) async fn load(
             if let Some(snapshot) = value.and_then(|value| decode_snapshot(&kind, &value))
                 && (resident.version..=until).contains(&snapshot.version)
             {
-                resident = snapshot;
+                // A snapshot may have outlived the end of its log: it counts only for a version
+                // that the log has.
+                let held = engine.read_entity(partition, key, snapshot.version - 1, 1);
+                let held = held.await.map_err(unread)?;
+                if held
+                    .first()
+                    .is_some_and(|r| r.local.version == snapshot.version)
+                {
+                    resident = snapshot;
+                }
             }
         }
     }
