@@ -81,6 +81,8 @@ impl Node {
         let engine = Indexed::over(engine, world.random());
         let layout = engine.identity().layout;
         let registry = Arc::new(registry);
+        // Before anything is claimed: a build that cannot run must not fence one that does.
+        check_schemas(engine.as_ref(), &registry, None).await?;
         let (stop_owners, closing) = watch::channel(false);
         let (stop_handlers, stop) = watch::channel(false);
         let (mut inboxes, mut states, mut owners, mut ended) = (vec![], vec![], vec![], vec![]);
@@ -123,7 +125,7 @@ impl Node {
         };
         match claimed(&mut states).await {
             Ok(epoch) => {
-                if let Err(error) = check_schemas(engine.as_ref(), &registry, epoch).await {
+                if let Err(error) = check_schemas(engine.as_ref(), &registry, Some(epoch)).await {
                     node.close().await;
                     return Err(error);
                 }

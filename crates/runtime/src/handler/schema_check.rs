@@ -7,12 +7,12 @@ use everfold_engine::{Bytes, Text};
 use crate::application::StartError;
 use crate::schema::Registry;
 
-/// Compares every event type with what was noted when its version was first run, and notes new
-/// ones.
+/// Compares every event type with what was noted when its version was first run. Under an epoch of
+/// the first partition it notes new ones too; without, it disturbs nobody.
 pub(crate) async fn check_schemas(
     engine: &dyn Engine,
     registry: &Registry,
-    epoch: Epoch,
+    epoch: Option<Epoch>,
 ) -> Result<(), StartError> {
     let area = Area {
         name: Text::from_static("schemas"),
@@ -46,9 +46,9 @@ pub(crate) async fn check_schemas(
             }
         }
     }
-    if changes.is_empty() {
+    let (Some(epoch), false) = (epoch, changes.is_empty()) else {
         return Ok(());
-    }
+    };
     let incarnation = engine.identity().incarnation;
     let put = Put {
         area,
