@@ -464,14 +464,17 @@ impl<E: Entity> EntityRef<'_, E> {
         })
     }
 
-    /// What `look` sees once the partition reflects a token: session consistency.
+    /// What `look` sees once the partition reflects a token, for which it waits for at most
+    /// `patience`: session consistency.
     ///
     /// # Errors
-    /// [`CommandError`] as for a command; [`CommandError::Conflict`] for a token of another log.
+    /// [`CommandError`] as for a command; [`CommandError::Conflict`] for a token of another log;
+    /// [`CommandError::Deadline`] for one that the log does not reach in time.
     pub async fn read_after<T: std::marker::Send + 'static>(
         &self,
         position: &Position,
-        look: impl FnMut(&E, u64) -> T + std::marker::Send + 'static,
+        patience: Duration,
+        mut look: impl FnMut(&E, u64) -> T + std::marker::Send + 'static,
     ) -> Result<T, CommandError> {
         let here = self.node.engine.identity().start();
         position
@@ -479,11 +482,22 @@ impl<E: Entity> EntityRef<'_, E> {
             .map_err(|error| CommandError::Conflict(error.to_string()))?;
         let partition = self.node.router.partition(&self.entity.id);
         let offset = position.offset(partition);
-        if offset > Offset(0) {
-            let reached = self.node.engine.wait(partition, Offset(offset.0 - 1)).await;
-            reached.map_err(|error| CommandError::Unknown(error.to_string()))?;
+        let deadline = self.node.world().sleep(patience);
+        let seen = async {
+            if offset > Offset(0) {
+                let reached = self.node.engine.wait(partition, Offset(offset.0 - 1)).await;
+                reached.map_err(|error| CommandError::Unavailable {
+                    partition,
+                    reason: error.to_string(),
+                })?;
+            }
+            let look = move |state: &E, version| Some(look(state, version));
+            self.watch(Strength::After(offset), look).await
+        };
+        tokio::select! { biased;
+            seen = seen => seen,
+            () = deadline => Err(CommandError::Deadline),
         }
-        self.read_eventual(look).await
     }
 
     /// Waits until `look` finds what it looks for in a durable state, for at most `patience`.

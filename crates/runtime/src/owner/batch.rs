@@ -23,6 +23,8 @@ pub(crate) struct Pending {
     /// How many records of the batch lie before or in its unit.
     pub(crate) records_end: usize,
     pub(crate) id: Option<(Uuid, Shelf)>,
+    /// It only looked, and may look again.
+    pub(crate) is_read: bool,
     /// The same command again, waiting for the same answer.
     pub(crate) repeats: Vec<Box<dyn Work>>,
 }
@@ -46,6 +48,12 @@ pub(crate) struct Batch {
 pub(crate) struct Snapshot {
     pub(crate) entity: EntityKey,
     pub(crate) value: Vec<u8>,
+}
+
+impl Pending {
+    pub(crate) fn into_work(self) -> impl Iterator<Item = Box<dyn Work>> {
+        std::iter::once(self.work).chain(self.repeats)
+    }
 }
 
 impl Batch {
@@ -75,8 +83,6 @@ impl Batch {
 
     /// All work of the batch in order, repeats after their originals.
     pub(crate) fn into_work(self) -> impl Iterator<Item = Box<dyn Work>> {
-        self.pending
-            .into_iter()
-            .flat_map(|pending| std::iter::once(pending.work).chain(pending.repeats))
+        self.pending.into_iter().flat_map(Pending::into_work)
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::Residents;
 use super::batch::Batch;
 use super::recover::Tail;
-use super::serve::{End, MOST_UNITS, Serving};
+use super::serve::{End, LEAST_SWEPT, MOST_UNITS, Serving};
 use super::work::{Answer, Work};
 use crate::error::CommandError;
 use crate::handler::{Ownership, raised};
@@ -137,6 +137,7 @@ impl Owner {
             most_units: MOST_UNITS,
             full: false,
             halted: false,
+            sweep_at: LEAST_SWEPT,
             snapshots: None,
         };
         let end = serving.run(&mut self.inbox, &mut self.closing).await;

@@ -14,8 +14,10 @@ use crate::owner::Residents;
 pub(crate) enum Strength {
     /// Ownership is proven after the question arrived.
     Linearizable,
-    /// Whatever this node has; durable, but perhaps not the newest. The owner holds everything up
-    /// to any token of its partition, so it answers session reads in the same way.
+    /// At least what the log had at this offset; ownership is proven if this node has not come so
+    /// far, for then another node has written it.
+    After(Offset),
+    /// Whatever this node has; durable, but perhaps not the newest.
     Eventual,
 }
 
@@ -82,7 +84,11 @@ where
         self.seen = super::guard(&self.entity[0], || (self.look)(state, version))?;
         Ok(match self.seen {
             Some(_) => Ruling::Read {
-                fenced: self.strength == Strength::Linearizable,
+                fenced: match self.strength {
+                    Strength::Linearizable => true,
+                    Strength::After(offset) => desk.durable < offset,
+                    Strength::Eventual => false,
+                },
             },
             None => Ruling::Wait,
         })

@@ -17,6 +17,7 @@ use super::batch::{Batch, Clock, Pending, Snapshot};
 use super::known::{Entry, Known, Shelf};
 use super::ownership::OwnerStatus;
 use super::recover;
+use super::residents::Resident;
 use super::work::{Answer, Desk, Ruling, Work};
 use crate::error::CommandError;
 use crate::handler::raised;
@@ -24,6 +25,8 @@ use crate::schema::Registry;
 
 /// Units decided into one batch at most.
 pub(super) const MOST_UNITS: usize = 1024;
+/// Fewer watched entities than this are not worth a look for abandoned watchers.
+pub(super) const LEAST_SWEPT: usize = 256;
 
 /// How an ownership ended.
 pub(super) enum End {
@@ -67,6 +70,8 @@ pub(super) struct Serving {
     pub(super) full: bool,
     /// Nothing may be decided before the batch on its way has landed.
     pub(super) halted: bool,
+    /// With so many watched entities it is time to forget abandoned watchers.
+    pub(super) sweep_at: usize,
     pub(super) snapshots: Option<mpsc::UnboundedSender<Snapshot>>,
 }
 
@@ -240,6 +245,8 @@ impl Serving {
         let desk = Desk {
             residents: &self.residents,
             now,
+            recorded: self.next_stamp(work.envelope(), now).time(),
+            durable: self.durable,
             seed: new_id(self.world.as_ref()),
         };
         let nowhere = EntityKey::new("", "");
@@ -251,7 +258,9 @@ impl Serving {
                 reply,
             }) => self.take_unit(work, id, drafts, rejected, reply, now),
             Ok(Ruling::Read { fenced }) => {
+                let unused = self.unused(work.entities());
                 self.take_read(work, fenced);
+                self.forget(unused);
                 Ok(())
             }
             Ok(Ruling::Wait) => {
@@ -259,6 +268,7 @@ impl Serving {
                     let watchers = self.watchers.entry(entity).or_default();
                     watchers.retain(|work| !work.is_abandoned());
                     watchers.push(work);
+                    self.sweep_watchers();
                 }
                 Ok(())
             }
@@ -267,6 +277,42 @@ impl Serving {
                 Ok(())
             }
         }
+    }
+
+    /// Those of the entities that have no events and nobody waits for: to read them again costs
+    /// little, and asking for what does not exist must not fill the memory.
+    pub(super) fn unused(&self, entities: &[EntityKey]) -> Vec<EntityKey> {
+        let empty = |resident: &Resident| resident.version == 0 && resident.touched == 0;
+        entities
+            .iter()
+            .filter(|entity| self.residents.get(entity).is_ok_and(empty))
+            .filter(|entity| !self.watchers.contains_key(*entity))
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn forget(&mut self, unused: Vec<EntityKey>) {
+        for entity in unused {
+            self.residents.remove(&entity);
+        }
+    }
+
+    /// Forgets who no longer waits, whenever the watched entities have doubled.
+    fn sweep_watchers(&mut self) {
+        if self.watchers.len() < self.sweep_at {
+            return;
+        }
+        let mut quiet = Vec::new();
+        self.watchers.retain(|entity, watchers| {
+            watchers.retain(|work| !work.is_abandoned());
+            if watchers.is_empty() {
+                quiet.push(entity.clone());
+            }
+            !watchers.is_empty()
+        });
+        let unused = self.unused(&quiet);
+        self.forget(unused);
+        self.sweep_at = (self.watchers.len() * 2).max(LEAST_SWEPT);
     }
 
     fn take_read(&mut self, work: Box<dyn Work>, fenced: bool) {
@@ -280,16 +326,17 @@ impl Serving {
             work.answer(Answer::Durable(self.durable));
         } else {
             self.open.fenced |= fenced;
-            self.push(work, None);
+            self.push(work, None, true);
         }
     }
 
-    pub(super) fn push(&mut self, work: Box<dyn Work>, id: Option<(Uuid, Shelf)>) {
+    pub(super) fn push(&mut self, work: Box<dyn Work>, id: Option<(Uuid, Shelf)>, is_read: bool) {
         let records_end = self.open.records.len();
         self.open.pending.push(Pending {
             work,
             records_end,
             id,
+            is_read,
             repeats: Vec::new(),
         });
     }

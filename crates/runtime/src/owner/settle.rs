@@ -8,7 +8,7 @@ use everfold_engine::slot::Partition;
 use everfold_engine::{Bytes, EntityKey, Offset};
 use tokio::sync::mpsc;
 
-use super::batch::{Batch, Clock, Snapshot};
+use super::batch::{Batch, Clock, Pending, Snapshot};
 use super::known::Entry;
 use super::recover::{snapshot_area, snapshot_key};
 use super::serve::{End, MOST_UNITS, Serving};
@@ -57,10 +57,10 @@ impl Serving {
         let before = self.durable;
         if let Some(appended) = appended {
             self.durable = appended.last;
+            self.status.batches.fetch_add(1, Ordering::Relaxed);
         }
         self.durable_batch = batch.number;
         self.most_units = (self.most_units * 2).min(MOST_UNITS);
-        self.status.batches.fetch_add(1, Ordering::Relaxed);
         self.status
             .residents
             .store(self.residents.len() as u64, Ordering::Relaxed);
@@ -92,9 +92,13 @@ impl Serving {
         self.flight = None;
         if refusal.is_of_store() || units <= 1 {
             let partition = self.partition;
-            let mut failed = self.drop_batch(batch);
-            let later = self.undo_open();
-            for work in failed.drain(..) {
+            let (reads, failed): (Vec<_>, Vec<_>) = self
+                .drop_batch(batch)
+                .into_iter()
+                .partition(|pending| pending.is_read);
+            let mut again: Vec<_> = reads.into_iter().flat_map(Pending::into_work).collect();
+            again.extend(self.undo_open());
+            for work in failed.into_iter().flat_map(Pending::into_work) {
                 let reason = refusal.to_string();
                 work.answer(Answer::Failed(if refusal.is_of_store() {
                     CommandError::Unavailable { partition, reason }
@@ -102,10 +106,11 @@ impl Serving {
                     CommandError::TooLarge(reason)
                 }));
             }
-            self.requeue(later);
+            self.requeue(again);
         } else {
             self.most_units = (units / 2).max(1);
-            let mut again = self.drop_batch(batch);
+            let dropped = self.drop_batch(batch).into_iter();
+            let mut again: Vec<_> = dropped.flat_map(Pending::into_work).collect();
             again.extend(self.undo_open());
             self.requeue(again);
         }
@@ -127,17 +132,21 @@ impl Serving {
     fn undo_open(&mut self) -> Vec<Box<dyn Work>> {
         let number = self.open.number;
         let open = std::mem::replace(&mut self.open, Batch::new(number, self.clock));
-        let work = self.drop_batch(open);
+        let dropped = self.drop_batch(open);
         self.open.before = self.clock;
         self.full = false;
-        work
+        dropped.into_iter().flat_map(Pending::into_work).collect()
     }
 
-    /// Forgets what a batch has changed, and gives its work back.
-    fn drop_batch(&mut self, batch: Batch) -> Vec<Box<dyn Work>> {
+    /// Forgets what a batch has changed, and gives its work back. Who waited for another state than
+    /// the one that is dropped looks again.
+    fn drop_batch(&mut self, batch: Batch) -> Vec<Pending> {
         self.clock = earlier(self.clock, batch.before);
         for entity in &batch.touched {
             self.residents.remove(entity);
+            if let Some(watchers) = self.watchers.remove(entity) {
+                self.queue.extend(watchers);
+            }
         }
         for (id, shelf) in batch
             .pending
@@ -146,7 +155,7 @@ impl Serving {
         {
             self.known.remove(shelf, *id);
         }
-        batch.into_work().collect()
+        batch.pending
     }
 
     fn requeue(&mut self, work: Vec<Box<dyn Work>>) {

@@ -189,7 +189,7 @@ pub(crate) fn context(
     Context {
         entity: entity.id.clone(),
         version,
-        effective: envelope.effective.unwrap_or(desk.now),
+        effective: envelope.effective.unwrap_or(desk.recorded),
         now: desk.now,
         principal: envelope.principal.clone(),
         seed: envelope.id.unwrap_or(desk.seed),

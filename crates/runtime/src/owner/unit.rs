@@ -22,11 +22,13 @@ impl Serving {
         reply: Option<Bytes>,
         now: Timestamp,
     ) -> Result<(), Box<dyn Work>> {
-        let bytes: usize = drafts.iter().map(Draft::bytes).sum();
-        if let Err(error) = self.check_limits(&drafts, bytes) {
-            work.answer(Answer::Failed(error));
-            return Ok(());
-        }
+        let bytes = match self.check_limits(work.envelope(), &drafts, reply.as_ref()) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                work.answer(Answer::Failed(error));
+                return Ok(());
+            }
+        };
         let records = self.open.records.len() + drafts.len().max(1);
         let over = self.open.bytes + bytes > self.limits.batch_bytes;
         if !self.open.records.is_empty() && (over || records > self.limits.batch_records) {
@@ -47,6 +49,7 @@ impl Serving {
             self.open.fenced = true;
         }
         let changed: Vec<EntityKey> = distinct(&drafts);
+        let unused = self.unused(work.entities());
         self.write(work.as_ref(), drafts, answer, now);
         self.open.bytes += bytes;
         let id = id.map(|id| {
@@ -61,7 +64,10 @@ impl Serving {
             }
             (id.id, id.shelf)
         });
-        self.push(work, id);
+        self.push(work, id, false);
+        if changed.is_empty() {
+            self.forget(unused);
+        }
         for entity in changed {
             self.wake_watchers(&entity, now);
             self.open.touched.push(entity);
@@ -69,27 +75,36 @@ impl Serving {
         Ok(())
     }
 
-    fn check_limits(&self, drafts: &[Draft], bytes: usize) -> Result<(), CommandError> {
+    /// The bytes of a unit, counted as every engine counts them.
+    fn check_limits(
+        &self,
+        envelope: &Envelope,
+        drafts: &[Draft],
+        reply: Option<&Bytes>,
+    ) -> Result<usize, CommandError> {
         let limits = self.limits;
+        let each = envelope.principal.len() + envelope.trace.len();
+        let records = drafts.len().max(usize::from(reply.is_some()));
+        let largest = drafts.iter().map(Draft::bytes).max().unwrap_or(0) + each;
+        let bytes = drafts.iter().map(Draft::bytes).sum::<usize>()
+            + records * each
+            + reply.map_or(0, Bytes::len);
         let too_large = |what: &str, size: usize, limit: usize| {
             Err(CommandError::TooLarge(format!(
                 "{what} of {size} bytes, the limit is {limit}"
             )))
         };
-        if let Some(event) = drafts
-            .iter()
-            .find(|draft| draft.bytes() > limits.event_bytes)
-        {
-            too_large("an event", event.bytes(), limits.event_bytes)
+        if largest > limits.event_bytes {
+            too_large("an event", largest, limits.event_bytes)
         } else if bytes > limits.unit_bytes {
-            too_large("events", bytes, limits.unit_bytes)
+            too_large("events and reply", bytes, limits.unit_bytes)
         } else if drafts.len() > limits.batch_records {
             let (count, limit) = (drafts.len(), limits.batch_records);
             Err(CommandError::TooLarge(format!(
                 "{count} events, the limit is {limit}"
             )))
         } else {
-            Ok(())
+            Ok(bytes)
         }
     }
 
@@ -104,6 +119,7 @@ impl Serving {
     ) {
         let envelope = work.envelope();
         let count = drafts.len() as u32;
+        let mut common = self.portable_of(envelope, now);
         for (index, draft) in drafts.into_iter().enumerate() {
             let number = self.open.number;
             let version = match self.residents.get_mut(&draft.entity) {
@@ -127,6 +143,8 @@ impl Serving {
             let event_id = draft
                 .event_id
                 .unwrap_or_else(|| new_id(self.world.as_ref()));
+            // What follows from a command without an id is known by its first event.
+            common.correlation = common.correlation.or(Some(event_id));
             let unit = Unit {
                 index: index as u32,
                 count,
@@ -141,7 +159,7 @@ impl Serving {
                 metadata: draft.metadata,
                 payload: draft.payload,
                 unit,
-                ..self.portable_of(envelope, now)
+                ..common.clone()
             };
             let reply = if unit.is_last() { answer.take() } else { None };
             self.append_record(Kind::Event, portable, version, reply, envelope, now);
@@ -153,17 +171,23 @@ impl Serving {
             let portable = Portable {
                 entity: entity.unwrap_or_else(|| EntityKey::new("", "")),
                 payload: Bytes::new(),
-                ..self.portable_of(envelope, now)
+                ..common
             };
             self.append_record(Kind::Outcome, portable, 0, Some(reply), envelope, now);
         }
     }
 
+    /// The stamp of the next record.
+    pub(super) fn next_stamp(&self, envelope: &Envelope, now: Timestamp) -> Stamp {
+        Stamp::next(self.clock.stamp.max(envelope.after.0), now, self.partition)
+    }
+
+    /// What all records of a unit share.
     fn portable_of(&self, envelope: &Envelope, now: Timestamp) -> Portable {
-        let recorded = Stamp::next(self.clock.stamp.max(envelope.after.0), now, self.partition);
+        let recorded = self.next_stamp(envelope, now).time();
         Portable {
             causes: envelope.causes.clone(),
-            effective: envelope.effective.unwrap_or(recorded.time()),
+            effective: envelope.effective.unwrap_or(recorded),
             causation: envelope.causation.or(envelope.id),
             correlation: envelope.correlation.or(envelope.id),
             command: envelope.id,
@@ -183,8 +207,9 @@ impl Serving {
         envelope: &Envelope,
         now: Timestamp,
     ) {
+        let stamp = self.next_stamp(envelope, now);
         let clock = &mut self.clock;
-        clock.stamp = Stamp::next(clock.stamp.max(envelope.after.0), now, self.partition);
+        clock.stamp = stamp;
         clock.hybrid = clock.hybrid.max(envelope.after.1).next(now);
         portable.hybrid = clock.hybrid;
         if kind == Kind::Event {

@@ -57,6 +57,10 @@ pub(crate) trait Work: Send {
 pub(crate) struct Desk<'a> {
     pub(crate) residents: &'a Residents,
     pub(crate) now: Timestamp,
+    /// When what is decided will be recorded.
+    pub(crate) recorded: Timestamp,
+    /// Everything up to here is durable.
+    pub(crate) durable: Offset,
     pub(crate) seed: Uuid,
 }
 
@@ -88,8 +92,14 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// What limits count, without what the envelope adds.
     pub(crate) fn bytes(&self) -> usize {
-        self.payload.len() + self.metadata.len()
+        let labels = self.labels.iter();
+        self.payload.len()
+            + self.metadata.len()
+            + labels
+                .map(|(name, value)| name.len() + value.len())
+                .sum::<usize>()
     }
 }
 

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use axum::response::Response;
 use everfold::engine::{Position, Timestamp};
-use everfold::{Command, Decide, Key};
+use everfold::{Command, CommandError, Decide, Key};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -119,14 +119,10 @@ pub(super) async fn one(shop: State, Name(id): Name<String>, read: Read<One>) ->
     let found = match read.token() {
         // Linearizable: whatever was acknowledged before the question is in the answer.
         None => order.read(look).await?,
-        Some(token) => {
-            // A token from ahead of the log would be waited for without end.
-            let patience = shop.node.world().sleep(PATIENCE);
-            tokio::select! { biased;
-                found = order.read_after(token, look) => found?,
-                () = patience => return Err(behind(&shop, &id, token).await?),
-            }
-        }
+        Some(token) => match order.read_after(token, PATIENCE, look).await {
+            Err(CommandError::Deadline) => return Err(behind(&shop, &id, token).await?),
+            found => found?,
+        },
     };
     let body = found.ok_or_else(|| Failure::not_found("order", &id))?;
     Ok(shown::answer(StatusCode::OK, body, &position))
