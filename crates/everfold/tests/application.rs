@@ -236,16 +236,14 @@ async fn a_stream_takes_raw_events_as_expected_and_gives_them_back() {
         let stream = node.stream("invoice-2024-7");
         let event = |n: u8| NewEvent::json("Line", vec![n, 0, 255]).label("n", n.to_string());
         let sent = stream
-            .append(vec![event(1), event(2)], Expected::Nothing, None)
+            .append(vec![event(1), event(2)], Expected::Nothing)
             .await
             .unwrap();
         assert_eq!(sent.reply, 2);
-        let conflict = stream
-            .append(vec![event(3)], Expected::Version(1), None)
-            .await;
+        let conflict = stream.append(vec![event(3)], Expected::Version(1)).await;
         assert!(matches!(conflict, Err(CommandError::Conflict(_))));
         stream
-            .append(vec![event(3)], Expected::Version(2), None)
+            .append(vec![event(3)], Expected::Version(2))
             .await
             .unwrap();
         let read = stream.read(1, 10).await.unwrap();
@@ -256,11 +254,11 @@ async fn a_stream_takes_raw_events_as_expected_and_gives_them_back() {
         assert_eq!(payloads, [2, 3]);
         // A stream of an entity with code takes only events that the code can read, and folds them.
         let account = node.stream("account-a");
-        let foreign = account.append(vec![event(1)], Expected::Any, None).await;
+        let foreign = account.append(vec![event(1)], Expected::Any).await;
         assert!(matches!(foreign, Err(CommandError::Encoding(_))));
         let deposited = NewEvent::of(&AccountEvent::Deposited { amount: 5 }).unwrap();
         account
-            .append(vec![deposited], Expected::Any, None)
+            .append(vec![deposited], Expected::Any)
             .await
             .unwrap();
         assert_eq!(

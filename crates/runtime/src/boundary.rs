@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use crate::error::CommandError;
 use crate::node::Node;
-use crate::owner::{Envelope, Sent, Strength, Watch};
-use crate::stream::{Append, Expected, NewEvent};
+use crate::owner::{Strength, Watch};
+use crate::sending::Sending;
+use crate::stream::{Append, Expected, NewEvent, Parts};
 
 /// A name and value that events carry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +88,20 @@ impl Condition {
     pub fn none_ever(query: Query) -> Self {
         Self { query, marker: 0 }
     }
+
+    pub(crate) fn write(&self, parts: &mut Parts) {
+        parts.number(self.marker);
+        parts.number(self.query.items.len() as u64);
+        for item in &self.query.items {
+            parts.number(item.types.len() as u64);
+            item.types.iter().for_each(|t| parts.part(t.as_bytes()));
+            parts.number(item.labels.len() as u64);
+            for label in &item.labels {
+                parts.part(label.name.as_bytes());
+                parts.part(label.value.as_bytes());
+            }
+        }
+    }
 }
 
 /// Events of a boundary as they were at one moment.
@@ -136,23 +151,16 @@ impl BoundaryRef<'_> {
         })
     }
 
-    /// Appends events if the condition holds; all of them or none.
-    ///
-    /// # Errors
+    /// Appends events when it is awaited, if the condition holds; all of them or none. Fails with
     /// [`CommandError::Conflict`] if it does not hold: read again and decide anew.
-    pub async fn append(
-        &self,
-        events: Vec<NewEvent>,
-        condition: Option<Condition>,
-    ) -> Result<Sent<u64>, CommandError> {
+    pub fn append(&self, events: Vec<NewEvent>, condition: Option<Condition>) -> Sending<Append> {
         let append = Append {
             entity: self.entity.clone(),
             events,
             expected: Expected::Any,
             condition,
-            envelope: Envelope::default(),
         };
-        append.send(&self.node.router).await
+        Sending::new(&self.node.router, append)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use everfold_engine::engine::{Engine, Epoch, OwnerError, ReadError};
 use everfold_engine::indexed::Indexed;
-use everfold_engine::{EntityKey, Offset, Position, Text, Timestamp, Uuid, World};
+use everfold_engine::{EntityKey, Offset, Position, Text, World};
 use tokio::sync::{mpsc, watch};
 
 use crate::application::{Application, StartError};
@@ -20,8 +20,9 @@ use crate::handler::{
     Feed, Ground, HandlerStatus, Ownership, Parked, ReactorTask, RunningReactor, check_schemas,
 };
 use crate::key::Key;
-use crate::owner::{self, Envelope, Owner, OwnerStatus, Router, Sent, Strength, Watch};
+use crate::owner::{self, Owner, OwnerStatus, Router, Sent, Strength, Watch};
 use crate::schema::Registry;
+use crate::sending::Sending;
 use crate::stream::StreamRef;
 use crate::together::TogetherRef;
 use crate::view::{Row, Running, RunningView, View, ViewRef};
@@ -168,10 +169,7 @@ impl Node {
 
     /// Commands over several entities that share a tag.
     pub fn together(&self) -> TogetherRef<'_> {
-        TogetherRef {
-            node: self,
-            envelope: Envelope::default(),
-        }
+        TogetherRef { node: self }
     }
 
     /// A stream by name, `type-id`, without code.
@@ -416,17 +414,16 @@ pub struct EntityRef<'a, E> {
 
 impl<E: Entity> EntityRef<'_, E> {
     /// A command for this entity; sent when it is awaited.
-    pub fn send<C: Command>(&self, command: C) -> Sending<E, C>
+    pub fn send<C: Command>(&self, command: C) -> Sending<Commanded<E, C>>
     where
         E: Decide<C>,
     {
-        Sending {
-            router: self.node.router.clone(),
+        let what = Commanded {
             entity: self.entity.clone(),
             command,
-            envelope: Envelope::default(),
             types: PhantomData,
-        }
+        };
+        Sending::new(&self.node.router, what)
     }
 
     /// What `look` sees in the entity's newest state: linearizable.
@@ -550,60 +547,24 @@ impl<E: Entity> EntityRef<'_, E> {
     }
 }
 
-/// A command on its way; await it.
-#[must_use = "a command is sent when it is awaited"]
-pub struct Sending<E, C> {
-    router: Router,
+/// A command to one entity.
+pub struct Commanded<E, C> {
     entity: EntityKey,
     command: C,
-    envelope: Envelope,
     types: PhantomData<fn() -> E>,
-}
-
-impl<E, C> Sending<E, C> {
-    /// Makes repeats of this command recognisable for 24 hours: they get the same answer. A version
-    /// 7 UUID made when the command was first meant.
-    pub fn id(mut self, id: Uuid) -> Self {
-        self.envelope.id = Some(id);
-        self
-    }
-
-    /// When the id was made, for ids that are no version 7 UUIDs.
-    pub fn issued(mut self, issued: Timestamp) -> Self {
-        self.envelope.issued = Some(issued);
-        self
-    }
-
-    /// Business time of what happens; now unless set.
-    pub fn at(mut self, effective: Timestamp) -> Self {
-        self.envelope.effective = Some(effective);
-        self
-    }
-
-    /// Who asks.
-    pub fn by(mut self, principal: impl Into<Text>) -> Self {
-        self.envelope.principal = principal.into();
-        self
-    }
-
-    /// What this and all that follows from it share.
-    pub fn correlation(mut self, correlation: Uuid) -> Self {
-        self.envelope.correlation = Some(correlation);
-        self
-    }
 }
 
 type Answer<E, C> = Result<Sent<<E as Decide<C>>::Reply>, SendError<<E as Decide<C>>::Rejection>>;
 
-impl<E: Decide<C>, C: Command> IntoFuture for Sending<E, C> {
+impl<E: Decide<C>, C: Command> IntoFuture for Sending<Commanded<E, C>> {
     type Output = Answer<E, C>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(
-            self.router
-                .send::<E, C>(self.entity, self.command, self.envelope),
-        )
+        let Commanded {
+            entity, command, ..
+        } = self.what;
+        Box::pin(self.router.send::<E, C>(entity, command, self.envelope))
     }
 }
 

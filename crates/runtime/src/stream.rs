@@ -1,5 +1,7 @@
 //! Streams without code: raw appends and reads, through the same owner as every command.
 
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use everfold_engine::engine::ReadError;
@@ -11,8 +13,9 @@ use crate::boundary::{BoundaryIndex, Condition};
 use crate::error::CommandError;
 use crate::event::Event;
 use crate::node::Node;
-use crate::owner::{Answer, Desk, Draft, Envelope, Residents, Router, Ruling, Sent, Work};
+use crate::owner::{Answer, Desk, Draft, Envelope, Residents, Ruling, Sent, Work};
 use crate::owner::{command_digest, draft, to_json};
+use crate::sending::Sending;
 
 /// An event to append as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +73,37 @@ impl NewEvent {
         self.labels.push((name.into(), value.into()));
         self
     }
+
+    fn write(&self, parts: &mut Parts) {
+        parts.part(self.id.as_ref().map_or(&[], |id| id.as_bytes()));
+        parts.part(self.event_type.as_bytes());
+        parts.number(u64::from(self.schema_version));
+        parts.number(self.labels.len() as u64);
+        for (name, value) in &self.labels {
+            parts.part(name.as_bytes());
+            parts.part(value.as_bytes());
+        }
+        parts.part(self.content_type.as_bytes());
+        parts.part(&self.metadata);
+        parts.part(&self.payload);
+    }
+}
+
+/// Values written one after the other so that no two lists of them give the same bytes.
+#[derive(Default)]
+pub(crate) struct Parts {
+    bytes: Vec<u8>,
+}
+
+impl Parts {
+    pub(crate) fn number(&mut self, number: u64) {
+        self.bytes.extend_from_slice(&number.to_le_bytes());
+    }
+
+    pub(crate) fn part(&mut self, part: &[u8]) {
+        self.number(part.len() as u64);
+        self.bytes.extend_from_slice(part);
+    }
 }
 
 /// What must be true of a stream for an append to happen.
@@ -92,31 +126,16 @@ pub struct StreamRef<'a> {
 }
 
 impl StreamRef<'_> {
-    /// Appends events: all of them or none. Replies with the stream's new version. A command id
-    /// makes repeats recognisable.
-    ///
-    /// # Errors
-    /// [`CommandError::Conflict`] if the stream is not as expected.
-    pub async fn append(
-        &self,
-        events: Vec<NewEvent>,
-        expected: Expected,
-        id: Option<Uuid>,
-    ) -> Result<Sent<u64>, CommandError> {
-        let envelope = Envelope {
-            id,
-            ..Envelope::default()
-        };
-        let entity = self.entity.clone();
-        Append {
-            entity,
+    /// Appends events when it is awaited: all of them or none. Replies with the stream's new
+    /// version; fails with [`CommandError::Conflict`] if the stream is not as expected.
+    pub fn append(&self, events: Vec<NewEvent>, expected: Expected) -> Sending<Append> {
+        let append = Append {
+            entity: self.entity.clone(),
             events,
             expected,
             condition: None,
-            envelope,
-        }
-        .send(&self.node.router)
-        .await
+        };
+        Sending::new(&self.node.router, append)
     }
 
     /// Durable events with a version above `after`, at most `limit`.
@@ -133,36 +152,60 @@ impl StreamRef<'_> {
 }
 
 /// An append of raw events.
-pub(crate) struct Append {
+pub struct Append {
     pub(crate) entity: EntityKey,
     pub(crate) events: Vec<NewEvent>,
     pub(crate) expected: Expected,
     pub(crate) condition: Option<Condition>,
-    pub(crate) envelope: Envelope,
 }
 
 impl Append {
-    pub(crate) async fn send(self, router: &Router) -> Result<Sent<u64>, CommandError> {
+    fn check(&self) -> Result<(), CommandError> {
+        const LONGEST_NAME: usize = 512;
         self.entity.check()?;
         if self.events.is_empty() {
-            return Err(CommandError::Conflict(
-                "an append needs at least one event".into(),
-            ));
+            let reason = "an append needs at least one event";
+            return Err(CommandError::Conflict(reason.into()));
         }
-        let partition = router.partition(&self.entity.id);
+        let longest = self.events.iter().flat_map(|event| {
+            let names = [&event.event_type, &event.content_type];
+            names.map(|name| name.len())
+        });
+        match longest.max() {
+            Some(bytes) if bytes > LONGEST_NAME => Err(CommandError::TooLarge(format!(
+                "an event type or content type of {bytes} bytes, the limit is {LONGEST_NAME}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl IntoFuture for Sending<Append> {
+    type Output = Result<Sent<u64>, CommandError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let (router, append) = (self.router, self.what);
+        let partition = router.partition(&append.entity.id);
         let (answer, receiver) = oneshot::channel();
-        let work = Appending {
+        let checked = append.check();
+        let work = Box::new(Appending {
             envelope: self.envelope,
-            entity: [self.entity],
-            events: self.events,
-            expected: self.expected,
-            condition: self.condition,
+            entity: [append.entity],
+            events: append.events,
+            expected: append.expected,
+            condition: append.condition,
             version: 0,
             answer,
-        };
-        router.submit(partition, Box::new(work));
-        let (version, offset) = receiver.await.unwrap_or(Err(CommandError::Closed))?;
-        Ok(Sent::new(version, router.position(partition, offset)))
+        });
+        match checked {
+            Ok(()) => router.submit(partition, work),
+            Err(error) => work.answer(Answer::Failed(error)),
+        }
+        Box::pin(async move {
+            let (version, offset) = receiver.await.unwrap_or(Err(CommandError::Closed))?;
+            Ok(Sent::new(version, router.position(partition, offset)))
+        })
     }
 }
 
@@ -198,13 +241,23 @@ impl Work for Appending {
     }
 
     fn digest(&self) -> Result<u128, CommandError> {
-        let mut body = Vec::new();
-        for event in &self.events {
-            body.extend_from_slice(event.event_type.as_bytes());
-            body.extend_from_slice(&event.payload);
-            body.extend_from_slice(&event.metadata);
+        let mut parts = Parts::default();
+        match self.expected {
+            Expected::Any => parts.number(0),
+            Expected::Nothing => parts.number(1),
+            Expected::Something => parts.number(2),
+            Expected::Version(version) => {
+                parts.number(3);
+                parts.number(version);
+            }
         }
-        Ok(command_digest("append", &self.entity, &body))
+        parts.number(u64::from(self.condition.is_some()));
+        if let Some(condition) = &self.condition {
+            condition.write(&mut parts);
+        }
+        parts.number(self.events.len() as u64);
+        self.events.iter().for_each(|event| event.write(&mut parts));
+        Ok(command_digest("append", &self.entity, &parts.bytes))
     }
 
     fn decide(&mut self, desk: &Desk<'_>) -> Result<Ruling, CommandError> {

@@ -1,5 +1,9 @@
 //! Commands over several entities that share a `{tag}`: one decision, one atomic change.
 
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use everfold_engine::slot::Partition;
 use everfold_engine::{EntityKey, Offset, Text};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +19,7 @@ use crate::owner::{
     draft, guard, not_json, to_json,
 };
 use crate::schema::AnyState;
+use crate::sending::Sending;
 
 /// A command that several entities decide as one. Their ids share a `{tag}`.
 pub trait DecideTogether: Command {
@@ -119,28 +124,54 @@ impl<Reply, Rejection> Joint<Reply, Rejection> {
 /// Sends commands over several entities.
 pub struct TogetherRef<'a> {
     pub(crate) node: &'a Node,
-    pub(crate) envelope: Envelope,
 }
 
 impl TogetherRef<'_> {
-    /// Sends the command to the owner of its members.
-    ///
-    /// # Errors
-    /// [`CommandError::NotTogether`] if the members do not share a tag.
-    pub async fn send<C: DecideTogether>(
-        self,
-        command: C,
-    ) -> Result<Sent<C::Reply>, SendError<C::Rejection>> {
-        let router: &Router = &self.node.router;
+    /// A command for its members; sent when it is awaited. Fails with
+    /// [`CommandError::NotTogether`] if they do not share a tag.
+    pub fn send<C: DecideTogether>(&self, command: C) -> Sending<Combined<C>> {
+        Sending::new(&self.node.router, Combined { command })
+    }
+}
+
+/// A command over several entities.
+pub struct Combined<C> {
+    command: C,
+}
+
+type Outcome<C> =
+    Result<Sent<<C as DecideTogether>::Reply>, SendError<<C as DecideTogether>::Rejection>>;
+
+impl<C: DecideTogether> IntoFuture for Sending<Combined<C>> {
+    type Output = Outcome<C>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + std::marker::Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let sent = self.submit();
+        Box::pin(async move {
+            let (answer, router, partition) = sent?;
+            let closed = Err(SendError::Failed(CommandError::Closed));
+            let (reply, offset) = answer.await.unwrap_or(closed)?;
+            Ok(Sent::new(reply, router.position(partition, offset)))
+        })
+    }
+}
+
+type Submitted<C> = (oneshot::Receiver<Answered<C>>, Router, Partition);
+
+impl<C: DecideTogether> Sending<Combined<C>> {
+    /// Puts the command on its way, awaited or not.
+    fn submit(self) -> Result<Submitted<C>, CommandError> {
+        let (router, command) = (self.router, self.what.command);
         let members = command.members().keys;
         let first = members
             .first()
             .ok_or_else(|| CommandError::Conflict("the command names no entity".into()))?;
         for member in &members {
-            member.check().map_err(CommandError::from)?;
+            member.check()?;
             if member.slot() != first.slot() {
-                let error = CommandError::NotTogether(first.to_string(), member.to_string());
-                return Err(error.into());
+                let (one, other) = (first.to_string(), member.to_string());
+                return Err(CommandError::NotTogether(one, other));
             }
         }
         let partition = router.partition(&first.id);
@@ -154,9 +185,7 @@ impl TogetherRef<'_> {
             answer,
         };
         router.submit(partition, Box::new(work));
-        let closed = Err(SendError::Failed(CommandError::Closed));
-        let (reply, offset) = receiver.await.unwrap_or(closed)?;
-        Ok(Sent::new(reply, router.position(partition, offset)))
+        Ok((receiver, router, partition))
     }
 }
 

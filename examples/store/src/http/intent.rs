@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use everfold::Sending;
 use everfold::engine::{Position, Timestamp, Uuid, uuid7, world};
-use everfold::{Command, Decide, Sending};
 
 use super::Shop;
 use super::failure::Failure;
@@ -101,7 +101,7 @@ impl Intent {
     }
 
     /// The command as this request means it.
-    pub(super) fn dress<E: Decide<C>, C: Command>(&self, sending: Sending<E, C>) -> Sending<E, C> {
+    pub(super) fn dress<W>(&self, sending: Sending<W>) -> Sending<W> {
         let sending = sending.by(self.principal.as_str());
         match self.command {
             Some(id) => sending.id(id),
