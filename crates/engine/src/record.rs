@@ -192,11 +192,29 @@ pub struct Source {
     pub settled: Offset,
 }
 
+/// The first 128 bits of a command's digest. Bytes, so that records need no stricter alignment than
+/// allocators give for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CommandDigest([u8; 16]);
+
+impl CommandDigest {
+    /// The digest as a number.
+    pub fn number(self) -> u128 {
+        u128::from_le_bytes(self.0)
+    }
+}
+
+impl From<u128> for CommandDigest {
+    fn from(number: u128) -> Self {
+        Self(number.to_le_bytes())
+    }
+}
+
 /// What a command was answered, kept in the last record of its unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The first 128 bits of the command's digest: the same id with another digest is an error.
-    pub command_digest: u128,
+    /// Which command it was: the same id with another digest is an error.
+    pub command_digest: CommandDigest,
     /// Whether the command was rejected.
     pub rejected: bool,
     /// The encoded reply or rejection.

@@ -100,7 +100,7 @@ fn random(world: &dyn World, kind: Kind) -> Record {
         record.local.version = world.random() % 3;
     }
     record.local.reply = Some(Reply {
-        command_digest: u128::from(world.random()) << 64 | 1,
+        command_digest: (u128::from(world.random()) << 64 | 1).into(),
         rejected: coin(world),
         body: bytes(world),
         source: Some(Source {

@@ -225,7 +225,7 @@ fn encode_record(out: &mut Vec<u8>, record: &Record, before: &Portable, stamp: i
     out.put_slice(&p.payload);
     out.put_varint(record.local.version);
     if let Some(reply) = reply {
-        out.put_u128(reply.command_digest);
+        out.put_u128(reply.command_digest.number());
         out.put_slice(&reply.body);
     }
     if let Some(source) = source {
@@ -426,7 +426,7 @@ impl Decoder<'_> {
     }
 
     fn reply(&mut self, fields: u32) -> Result<Reply, WireError> {
-        let command_digest = self.reader.u128()?;
+        let command_digest = self.reader.u128()?.into();
         let body = self.slice()?;
         let source = if fields & field::SOURCE == 0 {
             None

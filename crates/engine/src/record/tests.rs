@@ -81,7 +81,7 @@ fn reply() -> impl Strategy<Value = Option<Reply>> {
     );
     proptest::option::of(
         reply.prop_map(|(command_digest, rejected, body, source)| Reply {
-            command_digest,
+            command_digest: command_digest.into(),
             rejected,
             body,
             source,

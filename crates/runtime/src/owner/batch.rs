@@ -70,6 +70,13 @@ impl Batch {
         }
     }
 
+    /// Makes room: the next batch is often as large as the last.
+    pub(crate) fn expect_as_many_as(&mut self, last: &Batch) {
+        self.records.reserve(last.records.len());
+        self.pending.reserve(last.pending.len());
+        self.touched.reserve(last.touched.len());
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }

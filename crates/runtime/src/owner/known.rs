@@ -215,7 +215,7 @@ impl Known {
         self.forgotten = self.forgotten.max(oldest);
         if !old {
             let entry = Entry {
-                digest: reply.command_digest as u64,
+                digest: reply.command_digest.number() as u64,
                 offset: record.local.offset,
             };
             self.insert(&shelf, id, entry);

@@ -355,7 +355,8 @@ impl Serving {
 
     fn launch(&mut self) {
         self.full = false;
-        let next = Batch::new(self.open.number + 1, self.clock);
+        let mut next = Batch::new(self.open.number + 1, self.clock);
+        next.expect_as_many_as(&self.open);
         let mut batch = std::mem::replace(&mut self.open, next);
         let (engine, partition, epoch) = (self.engine.clone(), self.partition, self.epoch);
         let records = std::mem::take(&mut batch.records);

@@ -40,7 +40,7 @@ impl Serving {
             return Ok(());
         }
         let answer = id.as_ref().zip(reply).map(|(id, body)| Reply {
-            command_digest: id.digest,
+            command_digest: id.digest.into(),
             rejected,
             body,
             source: work.envelope().source.clone(),

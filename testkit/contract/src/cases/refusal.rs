@@ -50,7 +50,7 @@ fn answered(bytes: usize) -> Vec<Record> {
     let mut record = event("answered");
     record.portable.command = Some(Uuid::from_u128(1));
     record.local.reply = Some(Reply {
-        command_digest: 1,
+        command_digest: 1.into(),
         rejected: false,
         body: vec![b'x'; bytes].into(),
         source: None,
