@@ -76,6 +76,18 @@ fn a_node_tells_what_it_is_and_what_it_holds() {
     assert_eq!(get(&format!("events?after={end}"))["events"], json!([]));
 
     assert_eq!(get("views")["views"].as_array().unwrap().len(), 3);
+    // Inspection shows what a view has; it may be a moment behind what was acknowledged.
+    let behind = || {
+        let handlers = get("handlers");
+        let handlers = handlers["handlers"].as_array().unwrap().clone();
+        assert!(!handlers.is_empty());
+        handlers.iter().any(|handler| handler["behind"] != 0)
+    };
+    let mut looks = 0;
+    while behind() {
+        looks += 1;
+        assert!(looks < 10_000, "the handlers stay behind");
+    }
     let rows = get("view/customer-history");
     assert_eq!(rows["rows"][0]["row"]["name"], name);
     assert_eq!(
