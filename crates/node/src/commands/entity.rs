@@ -26,7 +26,7 @@ pub struct Arguments {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// Which of the server's logs
-    #[arg(long, value_name = "NAME", default_value = "main", requires = "url")]
+    #[arg(long, value_name = "NAME", default_value = "main", conflicts_with = "data")]
     log: String,
     /// Type and id, customer-00001 for example
     #[arg(value_name = "TYPE-ID")]

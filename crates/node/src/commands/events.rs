@@ -27,7 +27,7 @@ pub struct Arguments {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// Which of the server's logs
-    #[arg(long, value_name = "NAME", default_value = "main", requires = "url")]
+    #[arg(long, value_name = "NAME", default_value = "main", conflicts_with = "data")]
     log: String,
     /// Of one partition only
     #[arg(long, value_name = "N")]
@@ -45,7 +45,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Go on with what happens from now on; with --url only
-    #[arg(long, requires = "url")]
+    #[arg(long, conflicts_with = "data")]
     follow: bool,
     /// Print one JSON object per event, with all its fields
     #[arg(long)]
