@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::ArgGroup;
 use everfold::Node;
 use everfold::engine::EntityKey;
@@ -26,13 +26,18 @@ pub struct Arguments {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// Which of the server's logs
-    #[arg(long, value_name = "NAME", default_value = "main", conflicts_with = "data")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "main",
+        conflicts_with = "data"
+    )]
     log: String,
     /// Type and id, customer-00001 for example
     #[arg(value_name = "TYPE-ID")]
     entity: String,
     /// The state after this version instead of the newest
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     version: Option<u64>,
     /// Print one JSON object
     #[arg(long)]
@@ -59,6 +64,17 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
             })?
         }
     };
+    if let Some(asked) = arguments.version
+        && shown["version"]
+            .as_u64()
+            .is_some_and(|newest| newest < asked)
+    {
+        let name = output::plain(&key.stream());
+        bail!(
+            "{name} has no version {asked}: it is at version {}",
+            shown["version"]
+        );
+    }
     if arguments.json {
         return output::json(&shown);
     }

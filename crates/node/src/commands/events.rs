@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::ArgGroup;
 use everfold::engine::{EntityKey, Partition, world::System};
 use everfold_log::Log;
@@ -27,7 +28,12 @@ pub struct Arguments {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// Which of the server's logs
-    #[arg(long, value_name = "NAME", default_value = "main", conflicts_with = "data")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "main",
+        conflicts_with = "data"
+    )]
     log: String,
     /// Of one partition only
     #[arg(long, value_name = "N")]
@@ -87,6 +93,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         let world = System::current();
         store::open_log(&path, world).await
     })?;
+    let partitions = everfold::engine::Engine::identity(&*log).layout.partitions;
+    if let Some(partition) = arguments.partition.filter(|asked| *asked >= partitions) {
+        bail!("there is no partition {partition}: this log has {partitions}, counted from 0");
+    }
     let printed = print(&arguments, |after, limit| {
         runtime.block_on(read(&arguments, &log, after, limit))
     });

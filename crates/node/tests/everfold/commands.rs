@@ -282,3 +282,23 @@ fn mistakes_in_typing_are_answered_with_suggestions() {
             .contains("Exit codes")
     );
 }
+
+/// Attacks: a question without a meaning that looks like an empty answer, or waits for ever.
+#[test]
+fn questions_without_a_meaning_are_refused() {
+    let place = loaded();
+    let data = place.text("demo");
+    let follow = refused(&["events", "--data", &data, "--follow"], 2);
+    assert!(follow.contains("--follow"), "{follow}");
+    refused(&["events", "--data", &data, "--log", "other"], 2);
+    let partition = refused(&["events", "--data", &data, "--partition", "99"], 1);
+    assert!(partition.contains("this log has 16"), "{partition}");
+    let customer = answer(&["entity", "--json", "--data", &data, "customer-00001"]);
+    let newest = customer["version"].as_u64().unwrap();
+    let (at, beyond) = (newest.to_string(), (newest + 1).to_string());
+    let entity = ["entity", "--json", "--data", &data, "customer-00001"];
+    let with = |version| [&entity[..], &["--version", version]].concat();
+    assert_eq!(answer(&with(&at))["version"], newest);
+    assert!(refused(&with(&beyond), 1).contains("has no version"));
+    refused(&with("0"), 2);
+}

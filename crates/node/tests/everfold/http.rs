@@ -306,6 +306,9 @@ fn what_makes_no_sense_is_refused_in_json() {
         server.get("/customers/nobody").failed(404),
         "UNKNOWN_CUSTOMER"
     );
+    // No customer can have this name, so an order for it could never be decided.
+    let nameless = json!({ "customer": "a".repeat(5000), "total": "1.00" });
+    assert_eq!(server.post("/orders", &nameless).failed(400), "BAD_NAME");
     let wrong = json!({ "customer": "a", "total": "2.00", "items": [{ "name": "x", "quantity": 1, "amount": "1.00" }] });
     assert_eq!(server.post("/orders", &wrong).failed(400), "WRONG_TOTAL");
     for (method, path, body, status, kind) in [

@@ -27,7 +27,9 @@ pub enum CustomerRejection {
     #[error("this customer was opened before, with another name or limit")]
     OpenedDifferently,
     /// Orders still count on the customer.
-    #[error("credit is reserved for {orders} orders: cancel them or wait until they are paid")]
+    #[error(
+        "credit is reserved for orders, {orders} in number: cancel them or wait until they are paid"
+    )]
     CreditReserved {
         /// How many.
         orders: usize,
@@ -208,12 +210,12 @@ impl Decide<Close> for Customer {
             reject(CustomerRejection::UnknownCustomer)
         } else if self.closed {
             reply(())
-        } else if self.reserved.is_empty() {
-            emit(CustomerEvent::Closed).reply(())
         } else {
-            reject(CustomerRejection::CreditReserved {
-                orders: self.reserved.len(),
-            })
+            let tied = |total: &&Money| **total != Money::ZERO;
+            match self.reserved.values().filter(tied).count() {
+                0 => emit(CustomerEvent::Closed).reply(()),
+                orders => reject(CustomerRejection::CreditReserved { orders }),
+            }
         }
     }
 }

@@ -193,6 +193,14 @@ fn an_id_is_not_used_again_after_closing() {
 }
 
 #[test]
+fn an_order_that_costs_nothing_ties_no_credit() {
+    spec::<Customer>()
+        .given([opened("15.00"), reserved("o-1", "0.00")])
+        .when(Close)
+        .then([CustomerEvent::Closed]);
+}
+
+#[test]
 fn a_customer_with_reserved_credit_is_not_closed() {
     spec::<Customer>()
         .given([

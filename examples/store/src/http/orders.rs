@@ -2,8 +2,8 @@
 
 use axum::http::StatusCode;
 use axum::response::Response;
-use everfold::engine::{Position, Timestamp};
-use everfold::{Command, CommandError, Decide, Key};
+use everfold::engine::{EntityKey, Position, Timestamp};
+use everfold::{Command, CommandError, Decide, Entity, Key};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use super::intent::Intent;
 use super::read::{One, PATIENCE, Page, Question, Read};
 use super::received::{Body, Name};
 use super::{Shop, State, shown};
-use crate::customer::CustomerId;
+use crate::customer::{Customer, CustomerId};
 use crate::money::Money;
 use crate::order::{
     Cancel, Item, Order, OrderId, OrderRejection, OrderState, Pay, PaymentMethod, Place, Ship,
@@ -43,6 +43,9 @@ pub(super) async fn place(shop: State, intent: Intent, Body(new): Body<NewOrder>
         None => Money::sum(new.items.iter().map(|item| item.amount))
             .ok_or_else(|| Failure::bad_request("the items cost more than an amount can say"))?,
     };
+    // No customer can have such a name, so nobody would ever decide on the order.
+    let customer = EntityKey::new(Customer::NAME, new.customer.as_text());
+    customer.check().map_err(CommandError::from)?;
     let id = OrderId::from(intent.new_id.as_str());
     let command = Place {
         customer: new.customer,
