@@ -19,7 +19,7 @@ pub enum Verdict<Event, Reply, Rejection> {
 }
 
 /// What `E` decided on a command `C`; made by [`emit`], [`reply`] and [`reject`].
-#[allow(type_alias_bounds)]
+#[allow(type_alias_bounds, reason = "the bounds tell a reader what fits")]
 pub type Decision<E: Decide<C>, C: Command> =
     Verdict<<E as Entity>::Event, <E as Decide<C>>::Reply, <E as Decide<C>>::Rejection>;
 

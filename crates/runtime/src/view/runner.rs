@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use everfold_engine::engine::{PutError, ReadError};
@@ -53,7 +52,6 @@ pub(crate) struct RunningView<R> {
     /// Whether rows were loaded, and how far all lanes must come before the rows agree.
     loaded: watch::Sender<Option<Vector>>,
     finished: watch::Sender<bool>,
-    undecodable: AtomicU64,
 }
 
 impl<K: Key, R: Row> ViewTask for View<K, R> {
@@ -82,7 +80,6 @@ impl<K: Key, R: Row> ViewTask for View<K, R> {
             folds: by_kind(folds),
             ground: ground.clone(),
             finished: watch::Sender::new(false),
-            undecodable: AtomicU64::new(0),
             loaded: watch::Sender::new(None),
         });
         ground
@@ -320,7 +317,6 @@ impl<R: Row> RunningView<R> {
         let place = (source.0, record.local.offset.0);
         let known = self.rows.part(partition).parked.get(&key).cloned();
         if known.is_none_or(|known| !known.events.contains(&place)) {
-            self.undecodable.fetch_add(1, Ordering::Relaxed);
             self.rows.park(
                 partition,
                 key,
