@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use everfold_engine::Record;
+use everfold_engine::engine::Identity;
 use everfold_engine::record::{Link, Origin, codec};
 
-use crate::frame::{FrameHeader, HEADER};
+use crate::frame::{FrameHeader, FrameKind, HEADER, read_floor};
 
 const LINK: usize = 32;
 
@@ -68,4 +69,20 @@ impl Body {
             .map_err(|error| error.to_string())?;
         Ok((records, link))
     }
+}
+
+/// The stamp of a frame's first record, or the floor that it notes.
+pub(crate) fn first_stamp(
+    frame: &Bytes,
+    header: &FrameHeader,
+    identity: &Identity,
+) -> Result<i64, String> {
+    if header.kind == FrameKind::Floor {
+        let floor = read_floor(&frame[HEADER..]).ok_or("a floor of fewer bytes")?;
+        return Ok(floor.0);
+    }
+    let body = Body::of(frame, header)?;
+    let (records, _) = body.records_without_links(header, &identity.origin(), identity.chained)?;
+    let first = records.first().ok_or("a batch without records")?;
+    Ok(first.local.stamp.0)
 }

@@ -25,6 +25,22 @@ pub enum Access {
     Store,
 }
 
+/// Space is given back in steps of this many bytes.
+const RELEASED_AT_ONCE: u64 = 8 << 20;
+
+/// Removes a file, giving its space back in steps: a file system that frees much at once holds up
+/// writes to other files meanwhile.
+pub(crate) fn release(disk: &dyn Disk, name: &str) -> io::Result<()> {
+    let file = disk.open(name, Access::Store)?;
+    let mut length = file.len()?;
+    while length > RELEASED_AT_ONCE {
+        length -= RELEASED_AT_ONCE;
+        file.set_len(length)?;
+    }
+    drop(file);
+    disk.remove(name)
+}
+
 /// A flat directory of files.
 pub trait Disk: Send + Sync + 'static {
     /// The names of all files, in any order.

@@ -178,19 +178,29 @@ fn sum(mut hasher: Hasher, header: &[u8], place: Place) -> u32 {
 /// # Errors
 /// What was found instead of a frame.
 pub fn parse(bytes: &[u8], place: Place) -> Result<FrameHeader, &'static str> {
-    let header = peek(bytes)?;
-    let length = header.length as usize;
+    let length = peek(bytes)?.length as usize;
     if bytes.len() < span(length) {
         return Err("a frame longer than the segment");
+    }
+    let header = check(bytes, place)?;
+    if bytes[length..span(length)].iter().any(|byte| *byte != 0) {
+        return Err("a frame whose padding is not zero");
+    }
+    Ok(header)
+}
+
+/// The same for a frame without padding.
+pub(crate) fn check(bytes: &[u8], place: Place) -> Result<FrameHeader, &'static str> {
+    let header = peek(bytes)?;
+    let length = header.length as usize;
+    if bytes.len() < length {
+        return Err("a frame longer than its block");
     }
     let mut hasher = Hasher::new();
     hasher.update(&bytes[HEADER..length]);
     let stored = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
     if sum(hasher, &bytes[8..HEADER], place) != stored {
         return Err("a frame whose checksum is wrong");
-    }
-    if bytes[length..span(length)].iter().any(|byte| *byte != 0) {
-        return Err("a frame whose padding is not zero");
     }
     Ok(header)
 }

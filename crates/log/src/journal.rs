@@ -21,12 +21,13 @@ use crate::frame::{FrameHeader, FrameKind, Loose, Place};
 use crate::index::FramePlace;
 use crate::options::Options;
 use crate::partition::Shard;
+use crate::read::Source;
 use crate::segment::SegmentHeader;
 
 pub(crate) use driver::{Driver, prepare_ahead};
 pub(crate) use herald::herald;
 pub(crate) use queue::Queue;
-pub(crate) use spare::Spare;
+pub(crate) use spare::{Spare, is_spare};
 
 /// A frame that waits to be written.
 pub(crate) struct Submission {
@@ -112,6 +113,7 @@ pub(crate) struct Journal {
     identity: Identity,
     options: Options,
     shards: Arc<[Shard]>,
+    source: Arc<Source>,
     end: End,
     /// The length of the next segment's file, once it is prepared.
     prepared: Option<u64>,
@@ -130,6 +132,7 @@ impl Journal {
         identity: Identity,
         options: Options,
         shards: Arc<[Shard]>,
+        source: Arc<Source>,
         end: End,
         partial: &[u8],
     ) -> Self {
@@ -139,6 +142,7 @@ impl Journal {
             identity,
             options,
             shards,
+            source,
             end,
             prepared: None,
             buffer,
@@ -254,6 +258,10 @@ impl Journal {
             submission.frame.put(out, flush, start, place);
             let place = FramePlace {
                 first: submission.frame.header.first,
+                stamp: submission
+                    .records
+                    .first()
+                    .map_or(0, |first| first.local.stamp.0),
                 generation: self.end.generation as u32,
                 position: position as u32,
                 length: submission.frame.header.length,
@@ -298,6 +306,13 @@ impl Journal {
     }
 
     fn begun(&mut self, generation: u64) {
+        let mut starts = Vec::with_capacity(self.shards.len());
+        for shard in self.shards.iter() {
+            let mut state = shard.state();
+            state.seal(self.end.generation);
+            starts.push(state.at);
+        }
+        self.source.segments.begun(generation, &starts);
         self.end.generation = generation;
         self.end.position = crate::segment::header_bytes(self.identity.layout.partitions);
         self.end.capacity = self.prepared.take().unwrap_or_default();

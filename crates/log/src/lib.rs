@@ -14,6 +14,7 @@
 //! ```
 
 mod areas;
+mod cache;
 mod decode;
 pub mod disk;
 mod error;
@@ -26,7 +27,10 @@ mod options;
 mod partition;
 mod read;
 pub mod recovery;
+mod sealed;
 pub mod segment;
+mod segments;
+mod upkeep;
 mod verify;
 
 pub use disk::{Directory, Disk, MemoryDisk};

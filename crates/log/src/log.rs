@@ -2,7 +2,9 @@
 
 mod append;
 mod engine;
+mod history;
 mod lookup;
+mod parts;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,11 +16,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::areas::Areas;
 use crate::disk::{Access, Directory, Disk};
 use crate::error::OpenError;
-use crate::journal::{Driver, Journal, Queue, Spare, herald, prepare_ahead};
+use crate::index::Subjects;
+use crate::journal::{Driver, Journal, Queue, herald, prepare_ahead};
 use crate::open::{self, LOCK, Report};
 use crate::options::Options;
 use crate::partition::Shard;
 use crate::read::Source;
+use crate::upkeep::Upkeep;
+use parts::Parts;
 
 /// An embedded log in one directory: one journal for all partitions, one durable write for
 /// whatever waits.
@@ -30,7 +35,9 @@ pub struct Log {
     shards: Arc<[Shard]>,
     queue: Arc<Queue>,
     source: Arc<Source>,
+    subjects: Subjects,
     areas: Arc<Areas>,
+    upkeep: Arc<Upkeep>,
     finished: watch::Receiver<bool>,
     report: Report,
 }
@@ -70,74 +77,62 @@ impl Log {
         let lock = lock.ok_or_else(|| OpenError::InUse {
             directory: directory.clone(),
         })?;
-        let mut segments = open::survey(&*disk)?;
-        match segments.first() {
-            Some(first) => open::check_options(&first.header.identity, &options, &directory)?,
-            None => segments.push(open::create(&*disk, &*world, &options)?),
+        if open::survey(&*disk)?.is_none() {
+            open::create(&*disk, &*world, &options)?;
         }
-        let identity = segments[0].header.identity.clone();
-        let tail_bytes = options.tail_bytes / usize::from(identity.layout.partitions);
-        let shards: Arc<[Shard]> = segments[0]
-            .header
-            .starts
-            .iter()
-            .map(|start| Shard::new(*start, world.random(), tail_bytes))
-            .collect();
-        let mut report = Report::default();
-        let (end, partial) = open::load(&*disk, &segments, &shards, &mut report)?;
-        let areas = Areas::new(
-            Arc::clone(&disk),
-            identity.incarnation,
-            options.area_cache_bytes,
-        );
-        report.areas_discarded = areas.open_existing().map_err(|error| OpenError::Io {
-            file: crate::areas::FILE.into(),
-            source: std::io::Error::other(error),
+        let survey = open::survey(&*disk)?;
+        let survey = survey.ok_or_else(|| OpenError::MissingSegment {
+            missing: crate::segment::name(1),
         })?;
-        let areas = Arc::new(areas);
-        let queue = Arc::new(Queue::default());
-        let spare = Arc::new(Spare::new(Arc::clone(&disk)));
-        let name = crate::segment::name(end.generation);
+        open::check_options(&survey.active.header.identity, &options, &directory)?;
+        let parts = Parts::open(&disk, &*world, &options, survey)?;
+        let (finished_sender, finished) = watch::channel(false);
+        let (landed, flushes) = mpsc::unbounded_channel();
+        let shards = Arc::clone(&parts.shards);
+        world.spawn("log herald", Box::pin(herald(shards, flushes)));
+        let name = crate::segment::name(parts.end.generation);
         let file = disk
             .open(&name, Access::Journal)
             .map_err(OpenError::io(&name))?;
-        let (finished_sender, finished) = watch::channel(false);
-        let (landed, flushes) = mpsc::unbounded_channel();
-        world.spawn("log herald", Box::pin(herald(Arc::clone(&shards), flushes)));
+        let queue = Arc::new(Queue::default());
         let driver = Driver {
             journal: Journal::new(
-                identity.clone(),
+                parts.identity.clone(),
                 options.clone(),
-                Arc::clone(&shards),
-                end,
-                &partial,
+                Arc::clone(&parts.shards),
+                Arc::clone(&parts.source),
+                parts.end,
+                &parts.partial,
             ),
             queue: Arc::clone(&queue),
-            spare: Arc::clone(&spare),
+            spare: Arc::clone(&parts.spare),
+            upkeep: Arc::clone(&parts.upkeep),
             world: Arc::clone(&world),
             options: options.clone(),
             file,
             next_file: None,
-            areas: Arc::clone(&areas),
+            areas: Arc::clone(&parts.areas),
             finished: finished_sender,
             lock: Some(lock),
             taken: Vec::new(),
             landed,
         };
-        prepare_ahead(&world, &spare, &options, end.generation + 1);
+        prepare_ahead(&world, &parts.spare, &options, parts.end.generation + 1);
+        parts.upkeep.wake(&world);
         queue.driven_by(world.drive("log", Box::new(driver)));
-        let source = Arc::new(Source::new(Arc::clone(&disk), identity.clone()));
         Ok(Arc::new(Self {
-            identity,
+            identity: parts.identity,
             limits: options.limits,
             world,
             disk,
-            shards,
+            shards: parts.shards,
             queue,
-            source,
-            areas,
+            source: parts.source,
+            subjects: parts.subjects,
+            areas: parts.areas,
+            upkeep: parts.upkeep,
             finished,
-            report,
+            report: parts.report,
         }))
     }
 
@@ -167,7 +162,7 @@ impl Log {
             value,
             loses_data,
         };
-        vec![
+        let mut findings = vec![
             finding("storage", description.path, false),
             finding(
                 "file system",
@@ -175,7 +170,11 @@ impl Log {
                 description.loses_data,
             ),
             finding("durable write", description.durable_by.to_owned(), false),
-        ]
+        ];
+        if let Some(trouble) = self.upkeep.trouble() {
+            findings.push(finding("upkeep", trouble, false));
+        }
+        findings
     }
 }
 

@@ -13,7 +13,7 @@ use everfold_engine::slot::Layout;
 
 use crate::decode::Body;
 use crate::disk::{Access, Aligned, BLOCK, Disk};
-use crate::error::OpenError;
+use crate::error::{Damage, OpenError};
 use crate::frame::{FrameKind, HEADER, read_floor};
 use crate::index::FramePlace;
 use crate::journal::End;
@@ -22,7 +22,9 @@ use crate::partition::{Shard, State};
 use crate::recovery::{Found, Recovered, Verdict, recover};
 use crate::segment::{self, NAME_LIMIT, SegmentHeader};
 
-pub(crate) use survey::{Segment, check_length, read_whole, survey};
+pub(crate) use survey::{
+    Segment, Survey, check_length, check_neighbours, header_of, read_whole, segment_of, survey,
+};
 
 /// The file whose lock keeps a second process away.
 pub(crate) const LOCK: &str = "lock";
@@ -42,6 +44,10 @@ pub struct Report {
     /// Remains of a last write that was never acknowledged, and were cut off: the file, where, and
     /// how many bytes.
     pub torn: Option<(String, u64, u64)>,
+    /// Full segments whose index was missing or damaged, and was made again.
+    pub indexes_made: u64,
+    /// What was wrong with indexes that were there.
+    pub indexes_discarded: Vec<Damage>,
     /// Why the store of areas was emptied; they are made again from the log.
     pub areas_discarded: Option<String>,
 }
@@ -131,40 +137,60 @@ pub(crate) fn check_options(
     )
 }
 
-/// Reads every segment, fills the partitions and says where the log goes on.
+/// Reads one segment into the partitions: they start as its header says.
 pub(crate) fn load(
     disk: &dyn Disk,
-    segments: &[Segment],
+    segment: &Segment,
+    shards: &[Shard],
+) -> Result<(Bytes, Recovered), OpenError> {
+    check_length(segment)?;
+    for (shard, start) in shards.iter().zip(&segment.header.starts) {
+        shard.state().restart(*start);
+    }
+    let bytes = read_whole(disk, &segment.name)?;
+    let recovered = recover(&bytes, &segment.expectation());
+    for found in &recovered.frames {
+        load_frame(segment, &bytes, found, shards)?;
+    }
+    if let Verdict::Damaged {
+        at,
+        expected,
+        found,
+    } = &recovered.verdict
+    {
+        return Err(segment.damage(*at, expected, found).into());
+    }
+    Ok((bytes, recovered))
+}
+
+/// Reads a segment that another one follows, and checks that the two agree.
+pub(crate) fn load_sealed(
+    disk: &dyn Disk,
+    generation: u64,
+    shards: &[Shard],
+) -> Result<(), OpenError> {
+    let mut segment = segment_of(disk, generation)?;
+    let next = segment_of(disk, generation + 1)?;
+    check_neighbours(&segment.header, &next)?;
+    segment.sealed_end = Some(next.header.previous_end);
+    load(disk, &segment, shards)?;
+    check_starts(&next, shards)
+}
+
+/// Reads the segment that is written, and says where it goes on.
+pub(crate) fn load_active(
+    disk: &dyn Disk,
+    segment: &Segment,
     shards: &[Shard],
     report: &mut Report,
 ) -> Result<(End, Vec<u8>), OpenError> {
-    let mut end = None;
-    for segment in segments {
-        check_starts(segment, shards)?;
-        check_length(segment)?;
-        let bytes = read_whole(disk, &segment.name)?;
-        let recovered = recover(&bytes, &segment.expectation());
-        for found in &recovered.frames {
-            load_frame(segment, &bytes, found, shards, report)?;
-        }
-        if let Verdict::Damaged {
-            at,
-            expected,
-            found,
-        } = &recovered.verdict
-        {
-            return Err(segment.damage(*at, expected, found).into());
-        }
-        report.segments += 1;
-        end = Some((segment, bytes, recovered));
-    }
-    let (segment, bytes, recovered) =
-        end.ok_or_else(|| OpenError::Invalid("there is no segment".into()))?;
+    let (bytes, recovered) = load(disk, segment, shards)?;
     for shard in shards {
         let mut state = shard.state();
         let last = state.at.last;
         state.tail.restart(last);
         drop(state);
+        report.records += last.0;
         shard.head.send_modify(|head| head.offset = last);
     }
     cut(disk, segment, &bytes, &recovered, report)?;
@@ -204,7 +230,6 @@ fn load_frame(
     bytes: &Bytes,
     found: &Found,
     shards: &[Shard],
-    report: &mut Report,
 ) -> Result<(), OpenError> {
     let header = &found.header;
     let wrong = |expected: String, seen: String| {
@@ -239,11 +264,11 @@ fn load_frame(
     }
     let place = FramePlace {
         first: header.first,
+        stamp: records.first().map_or(0, |first| first.local.stamp.0),
         generation: segment.header.generation as u32,
         position: found.position as u32,
         length: header.length,
     };
-    report.records += records.len() as u64;
     let records: Vec<_> = records.into_iter().map(Arc::new).collect();
     for record in &records {
         state.index(record);

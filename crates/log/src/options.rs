@@ -26,6 +26,14 @@ pub struct Options {
     pub flush_bytes: usize,
     /// Memory for the newest records of all partitions together.
     pub tail_bytes: usize,
+    /// How segments that are full are compressed: a level of Zstandard, 1 (fast) to 19 (small).
+    /// `None` leaves them as they were written.
+    pub compression: Option<i32>,
+    /// How many of the newest full segments are left uncompressed. They are read the most, and may
+    /// wait until the writing has calmed down.
+    pub plain_segments: u64,
+    /// Memory for what is read from full segments and their indexes.
+    pub read_cache_bytes: usize,
     /// Memory for pages of the areas.
     pub area_cache_bytes: usize,
 }
@@ -42,6 +50,9 @@ impl Default for Options {
             first_segment_bytes: 4 << 20,
             flush_bytes: 4 << 20,
             tail_bytes: 64 << 20,
+            compression: Some(1),
+            plain_segments: 4,
+            read_cache_bytes: 64 << 20,
             area_cache_bytes: 32 << 20,
         }
     }

@@ -4,11 +4,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use everfold_engine::engine::{Epoch, ReadLimit};
-use everfold_engine::record::Kind;
 use everfold_engine::{Offset, Record};
 use tokio::sync::{Semaphore, watch};
 
-use crate::index::{Entities, FramePlace, Frames};
+use crate::index::{FramePlace, Fresh, Subject, Subjects};
 use crate::segment::PartitionStart;
 
 /// How far a partition is readable, and whether that may still change.
@@ -33,13 +32,36 @@ pub(crate) struct State {
     pub(crate) at: PartitionStart,
     /// Whether the epoch's owner is still there. Owners do not outlive the process.
     pub(crate) owned: bool,
-    pub(crate) frames: Frames,
-    pub(crate) entities: Entities,
+    subjects: Subjects,
+    /// The index of the segment that is being written.
+    fresh: Fresh,
+    /// The last offset before that segment.
+    before: Offset,
+    /// Indexes of sealed segments that are not on disk yet, oldest first.
+    waiting: Vec<Waiting>,
+    /// Records on their way to the disk: one batch at most.
+    staged: Vec<Arc<Record>>,
     pub(crate) tail: Tail,
 }
 
+/// The index of a sealed segment, for as long as it is in memory only.
+#[derive(Clone)]
+pub(crate) struct Waiting {
+    pub(crate) generation: u64,
+    /// The last offset before the segment.
+    pub(crate) before: Offset,
+    /// The last offset in it. The index may reach further: what is behind belongs to the next one.
+    pub(crate) last: Offset,
+    pub(crate) index: Arc<Fresh>,
+}
+
 impl Shard {
-    pub(crate) fn new(at: PartitionStart, seed: u64, tail_bytes: usize) -> Self {
+    pub(crate) fn new(
+        at: PartitionStart,
+        subjects: Subjects,
+        seed: u64,
+        tail_bytes: usize,
+    ) -> Self {
         let head = Head {
             offset: at.last,
             ended: None,
@@ -51,8 +73,11 @@ impl Shard {
             state: Mutex::new(State {
                 at,
                 owned: false,
-                frames: Frames::default(),
-                entities: Entities::new(seed),
+                subjects,
+                fresh: Fresh::new(seed),
+                before: at.last,
+                waiting: Vec::new(),
+                staged: Vec::new(),
                 tail: Tail::new(at.last, tail_bytes),
             }),
         }
@@ -82,36 +107,96 @@ impl State {
     /// the driver has none to spare. Readers look no further than `at.last`.
     pub(crate) fn stage(&mut self, records: &[Arc<Record>]) {
         for record in records {
-            self.index(record);
+            self.fresh.push(record, self.subjects);
             self.tail.push(Arc::clone(record));
         }
+        self.staged.clear();
+        self.staged.extend_from_slice(records);
     }
 
     /// Takes staged records out again: they were refused.
     pub(crate) fn unstage(&mut self, records: &[Arc<Record>]) {
         for record in records.iter().rev() {
-            if record.kind == Kind::Event {
-                self.entities.pop(&record.portable.entity);
-            }
+            self.fresh.pop(record, self.subjects);
         }
+        self.staged.clear();
         self.tail.restart(self.at.last);
     }
 
-    /// Notes where an event of an entity is.
+    /// Notes what a stored record can be found by.
     pub(crate) fn index(&mut self, record: &Record) {
-        if record.kind == Kind::Event {
-            let local = &record.local;
-            self.entities
-                .push(&record.portable.entity, local.version, local.offset);
-        }
+        self.fresh.push(record, self.subjects);
     }
 
     /// A frame is durable, and ends with `last`.
     pub(crate) fn advance(&mut self, last: &Record, place: FramePlace) {
-        self.frames.push(place);
+        self.staged.clear();
+        self.fresh.push_frame(place);
         self.at.last = last.local.offset;
         self.at.floor = self.at.floor.max(last.local.stamp);
         self.at.link = last.local.link;
+    }
+
+    /// Goes on as a segment begins that says where the partition stands.
+    pub(crate) fn restart(&mut self, at: PartitionStart) {
+        self.at = at;
+        self.before = at.last;
+        self.fresh = self.fresh.another();
+        self.tail.restart(at.last);
+    }
+
+    /// The segment is full: its index waits to be written, what is staged belongs to the next one.
+    pub(crate) fn seal(&mut self, generation: u64) {
+        let mut next = self.fresh.another();
+        for record in &self.staged {
+            next.push(record, self.subjects);
+        }
+        self.waiting.push(Waiting {
+            generation,
+            before: self.before,
+            last: self.at.last,
+            index: Arc::new(std::mem::replace(&mut self.fresh, next)),
+        });
+        self.before = self.at.last;
+    }
+
+    pub(crate) fn waiting(&self) -> &[Waiting] {
+        &self.waiting
+    }
+
+    /// The index of a segment is on disk.
+    pub(crate) fn indexed(&mut self, generation: u64) {
+        self.waiting
+            .retain(|waiting| waiting.generation != generation);
+    }
+
+    /// Frames in memory from the one on that holds `offset`; `None` if they are on disk.
+    pub(crate) fn frames_from(&self, offset: Offset) -> Option<&[FramePlace]> {
+        if offset > self.before {
+            return Some(self.fresh.frames_from(offset));
+        }
+        let waiting = self
+            .waiting
+            .iter()
+            .find(|waiting| waiting.before < offset && offset <= waiting.last)?;
+        Some(waiting.index.frames_from(offset))
+    }
+
+    /// What is in memory of a subject, newest segment first: the generation (the active one's is
+    /// not known here, and given as the highest), its offsets, and where the segment ends.
+    pub(crate) fn layers(
+        &self,
+        subject: Subject,
+    ) -> impl Iterator<Item = (u64, Option<&crate::index::Places>, Offset)> {
+        let fresh = (u64::MAX, self.fresh.places(subject), self.at.last);
+        let waiting = self.waiting.iter().rev();
+        std::iter::once(fresh).chain(waiting.map(move |waiting| {
+            (
+                waiting.generation,
+                waiting.index.places(subject),
+                waiting.last,
+            )
+        }))
     }
 }
 

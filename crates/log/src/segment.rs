@@ -41,6 +41,24 @@ pub struct PartitionStart {
     pub link: Link,
 }
 
+impl PartitionStart {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.last.0);
+        out.put_u64(self.epoch.0);
+        out.put_u64(self.floor.0 as u64);
+        out.extend_from_slice(&self.link.0);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+        Some(Self {
+            last: Offset(reader.u64().ok()?),
+            epoch: Epoch(reader.u64().ok()?),
+            floor: Stamp(reader.u64().ok()? as i64),
+            link: Link(reader.take(32).ok()?.try_into().ok()?),
+        })
+    }
+}
+
 /// The first block, or blocks, of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
@@ -88,6 +106,19 @@ impl SegmentHeader {
 
     /// The header's bytes, padded to whole blocks.
     pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut body = self.encode_body();
+        let mut bytes = Vec::with_capacity(self.first_frame() as usize);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.put_u32(FORMAT);
+        bytes.put_u32(crc32fast::hash(&body));
+        bytes.put_u64(body.len() as u64);
+        bytes.append(&mut body);
+        bytes.resize(self.first_frame() as usize, 0);
+        bytes
+    }
+
+    /// The header's own bytes, without what frames them.
+    pub(crate) fn encode_body(&self) -> Vec<u8> {
         let identity = &self.identity;
         let mut body = Vec::with_capacity(self.first_frame() as usize);
         body.put_u128(identity.incarnation.0);
@@ -100,20 +131,13 @@ impl SegmentHeader {
         body.put_u8(u8::from(identity.chained));
         body.put_text(&identity.log);
         body.put_text(&identity.site);
-        for start in &self.starts {
-            body.put_u64(start.last.0);
-            body.put_u64(start.epoch.0);
-            body.put_u64(start.floor.0 as u64);
-            body.extend_from_slice(&start.link.0);
-        }
-        let mut bytes = Vec::with_capacity(self.first_frame() as usize);
-        bytes.extend_from_slice(&MAGIC);
-        bytes.put_u32(FORMAT);
-        bytes.put_u32(crc32fast::hash(&body));
-        bytes.put_u64(body.len() as u64);
-        bytes.append(&mut body);
-        bytes.resize(self.first_frame() as usize, 0);
-        bytes
+        self.starts.iter().for_each(|start| start.encode(&mut body));
+        body
+    }
+
+    /// Reads what [`SegmentHeader::encode_body`] wrote.
+    pub(crate) fn decode_body(body: &[u8]) -> Option<Self> {
+        read_body(&mut Reader::new(body))
     }
 
     /// Reads a header from the front of a segment.
@@ -138,7 +162,7 @@ impl SegmentHeader {
             .and_then(|length| reader.take(length).ok())
             .filter(|body| format == FORMAT && crc32fast::hash(body) == sum)
             .ok_or(BadHeader::Damaged)?;
-        let header = read_body(&mut Reader::new(body)).ok_or(BadHeader::Damaged)?;
+        let header = Self::decode_body(body).ok_or(BadHeader::Damaged)?;
         let end = usize::try_from(header.first_frame()).map_err(|_| BadHeader::Damaged)?;
         let padding = bytes.get(PREFIX + body.len()..end);
         match padding {
@@ -166,12 +190,7 @@ fn read_body(reader: &mut Reader<'_>) -> Option<SegmentHeader> {
     let (log, site) = (text()?, text()?);
     let mut starts = Vec::new();
     for _ in layout.all() {
-        starts.push(PartitionStart {
-            last: Offset(reader.u64().ok()?),
-            epoch: Epoch(reader.u64().ok()?),
-            floor: Stamp(reader.u64().ok()? as i64),
-            link: Link(reader.take(32).ok()?.try_into().ok()?),
-        });
+        starts.push(PartitionStart::decode(reader)?);
     }
     let identity = Identity {
         log,

@@ -1,19 +1,24 @@
 //! Verification: every checksum, every record, every link of the chain, every version.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use everfold_engine::engine::Identity;
 use everfold_engine::map::{Map, seeded};
 use everfold_engine::record::Kind;
 use everfold_engine::{Partition, Record};
 
+use crate::cache::ReadCache;
 use crate::decode::Body;
-use crate::disk::Disk;
+use crate::disk::{Access, Disk};
 use crate::error::{Damage, OpenError};
-use crate::frame::{FrameKind, HEADER, read_floor};
-use crate::open::{LOCK, Segment, check_length, read_whole, survey};
-use crate::recovery::{Found, Verdict, recover};
-use crate::segment::PartitionStart;
+use crate::frame::{self, FrameHeader, FrameKind, HEADER, Place, read_floor};
+use crate::open::{LOCK, check_length, read_whole, segment_of, survey};
+use crate::recovery::{Verdict, recover};
+use crate::sealed::{self, SealedFile, Walk};
+use crate::segment::{self, PartitionStart};
+use crate::segments::Form;
 
 /// What a verification found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,36 +49,56 @@ const STEP: u64 = 1 << 20;
 /// [`OpenError`] where there is no log to look at; what is wrong with one is in the answer.
 pub fn verify(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified, OpenError> {
     let directory = disk.description().path;
-    if survey(disk).is_ok_and(|segments| segments.is_empty()) {
+    if survey(disk).is_ok_and(|survey| survey.is_none()) {
         return Err(OpenError::Invalid(format!(
             "there is no log in {directory}"
         )));
     }
     let lock = disk.lock(LOCK).map_err(OpenError::io(LOCK))?;
     let _lock = lock.ok_or(OpenError::InUse { directory })?;
-    let mut found = Verified::default();
-    let segments = match survey(disk) {
-        Ok(segments) => segments,
+    let mut check = Check::default();
+    let survey = match survey(disk) {
+        Ok(survey) => survey,
         Err(OpenError::Damaged(damage)) => {
-            found.damage.push(damage);
-            return Ok(found);
+            check.found.damage.push(damage);
+            return Ok(check.found);
         }
         Err(error) => return Err(error),
     };
-    let total = segments.iter().map(|segment| segment.bytes).sum();
-    let mut check = Check {
-        found,
-        partitions: Vec::new(),
-        versions: seeded(0),
-        whole: true,
-    };
-    for segment in &segments {
+    let forms = survey.map(|survey| survey.forms).unwrap_or_default();
+    let mut total = 0;
+    for (generation, form) in &forms {
+        total += bytes_of(disk, *generation, *form)?;
+    }
+    for (generation, form) in &forms {
         let before = check.found.bytes;
-        check.segment(disk, segment, &mut |done| progress(before + done, total))?;
-        check.found.bytes = before + segment.bytes;
+        let has_next = forms.contains_key(&(generation + 1));
+        let mut tell = |done| progress(before + done, total);
+        let checked = match form {
+            Form::Plain => check.plain(disk, *generation, has_next, &mut tell),
+            Form::Sealed => check.sealed(disk, *generation, &mut tell),
+        };
+        match checked {
+            Err(OpenError::Damaged(damage)) => check.damaged(damage),
+            checked => checked?,
+        }
+        check.found.bytes = before + bytes_of(disk, *generation, *form)?;
         progress(check.found.bytes, total);
     }
     Ok(check.found)
+}
+
+fn file_name(generation: u64, form: Form) -> String {
+    match form {
+        Form::Plain => segment::name(generation),
+        Form::Sealed => sealed::name(generation),
+    }
+}
+
+fn bytes_of(disk: &dyn Disk, generation: u64, form: Form) -> Result<u64, OpenError> {
+    let name = file_name(generation, form);
+    let length = || disk.open(&name, Access::Read)?.len();
+    length().map_err(OpenError::io(&name))
 }
 
 struct Check {
@@ -86,28 +111,59 @@ struct Check {
     whole: bool,
 }
 
+impl Default for Check {
+    fn default() -> Self {
+        Self {
+            found: Verified::default(),
+            partitions: Vec::new(),
+            versions: seeded(0),
+            whole: true,
+        }
+    }
+}
+
 impl Check {
-    fn segment(
+    /// A segment begins where the ones before have ended.
+    fn begins(&mut self, file: &str, starts: &[PartitionStart]) {
+        self.found.segments += 1;
+        if self.whole && !self.partitions.is_empty() && self.partitions != *starts {
+            self.damaged(Damage {
+                file: file.to_owned(),
+                at: 0,
+                expected: "what the segments before end with".into(),
+                found: "a header for another place".into(),
+            });
+        }
+        self.partitions = starts.to_vec();
+    }
+
+    fn plain(
         &mut self,
         disk: &dyn Disk,
-        segment: &Segment,
+        generation: u64,
+        has_next: bool,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), OpenError> {
-        self.found.segments += 1;
-        let starts = &segment.header.starts;
-        if self.whole && !self.partitions.is_empty() && self.partitions != *starts {
-            let expected = "what the segments before end with";
-            self.damaged(segment.damage(0, expected, "a header for another place"));
+        let mut segment = segment_of(disk, generation)?;
+        if has_next {
+            // Whether the next one is all right is told when it is its turn.
+            let next = segment_of(disk, generation + 1).map(|next| next.header);
+            let next =
+                next.or_else(|_| sealed::header_of(disk, generation + 1).map(|next| next.segment));
+            segment.sealed_end = next.ok().map(|next| next.previous_end);
         }
-        self.partitions.clone_from(starts);
-        if let Err(damage) = check_length(segment) {
+        self.begins(&segment.name, &segment.header.starts);
+        if let Err(damage) = check_length(&segment) {
             self.damaged(damage);
         }
         let bytes = read_whole(disk, &segment.name)?;
         let recovered = recover(&bytes, &segment.expectation());
+        let identity = &segment.header.identity;
         let mut told = 0;
         for found in &recovered.frames {
-            if let Err((expected, seen)) = self.frame(segment, &bytes, found) {
+            let begin = found.position as usize;
+            let frame = bytes.slice(begin..begin + found.header.length as usize);
+            if let Err((expected, seen)) = self.frame(identity, &found.header, &frame) {
                 self.damaged(segment.damage(found.position, expected, seen));
             }
             if found.position >= told + STEP {
@@ -130,6 +186,53 @@ impl Check {
         Ok(())
     }
 
+    fn sealed(
+        &mut self,
+        disk: &dyn Disk,
+        generation: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), OpenError> {
+        // Everything is read from the device, nothing kept.
+        let file = SealedFile::open(disk, generation, &Arc::new(ReadCache::new(0)))?;
+        let header = file.header().clone();
+        self.begins(&sealed::name(generation), &header.segment.starts);
+        let directory = file.directory()?;
+        for entry in directory.entries() {
+            let block = match file.block(entry, false) {
+                Ok(block) => block,
+                Err(damage) => {
+                    self.damaged(damage);
+                    continue;
+                }
+            };
+            for found in Walk::through(block) {
+                let checked = found
+                    .map_err(|seen| ("a frame".to_owned(), seen.to_owned()))
+                    .and_then(|(position, found, frame)| {
+                        let place = Place {
+                            incarnation: header.segment.identity.incarnation.0,
+                            generation,
+                            position: u64::from(position),
+                        };
+                        frame::check(&frame, place)
+                            .map_err(|seen| ("a frame".to_owned(), seen.to_owned()))?;
+                        self.frame(&header.segment.identity, &found, &frame)
+                    });
+                if let Err((expected, seen)) = checked {
+                    self.damaged(file.damage(entry.position, expected, seen));
+                    break;
+                }
+            }
+            progress(entry.position);
+        }
+        if self.whole && self.partitions != header.ends {
+            let expected = "frames up to where the segment ended";
+            self.damaged(file.damage(0, expected, "others"));
+        }
+        self.partitions.clone_from(&header.ends);
+        Ok(())
+    }
+
     fn damaged(&mut self, damage: Damage) {
         self.found.damage.push(damage);
         self.whole = false;
@@ -139,11 +242,10 @@ impl Check {
     /// Checks a frame whose checksum is right; an error says what was expected and found.
     fn frame(
         &mut self,
-        segment: &Segment,
-        bytes: &Bytes,
-        found: &Found,
+        identity: &Identity,
+        header: &FrameHeader,
+        frame: &Bytes,
     ) -> Result<(), (String, String)> {
-        let header = &found.header;
         if header.kind == FrameKind::Close {
             return Ok(());
         }
@@ -152,17 +254,14 @@ impl Check {
             let seen = format!("partition {}", header.partition);
             return Err((format!("one of {count} partitions"), seen));
         };
-        let start = found.position as usize;
-        let frame = bytes.slice(start..start + header.length as usize);
         if header.kind == FrameKind::Floor {
             let floor = read_floor(&frame[HEADER..]).ok_or(("a floor", "none"));
             let floor = floor.map_err(|(expected, seen)| (expected.into(), seen.into()))?;
             at.floor = at.floor.max(floor);
             return Ok(());
         }
-        let identity = &segment.header.identity;
         let before = *at;
-        let body = Body::of(&frame, header).map_err(|seen| ("a batch".to_owned(), seen))?;
+        let body = Body::of(frame, header).map_err(|seen| ("a batch".to_owned(), seen))?;
         if body.previous.is_some_and(|link| link != before.link) {
             return Err((format!("the link {}", before.link), "another one".into()));
         }

@@ -12,11 +12,13 @@ use super::{Failure, Journal, Queue, Spare, Submission, Wanted};
 use crate::areas::Areas;
 use crate::disk::{File, Held};
 use crate::options::Options;
+use crate::upkeep::Upkeep;
 
 pub(crate) struct Driver {
     pub(crate) journal: Journal,
     pub(crate) queue: Arc<Queue>,
     pub(crate) spare: Arc<Spare>,
+    pub(crate) upkeep: Arc<Upkeep>,
     pub(crate) world: Arc<dyn World>,
     pub(crate) options: Options,
     /// The current segment.
@@ -73,6 +75,7 @@ impl Driver {
         }
         if let (true, Wanted::Begin { generation, .. }) = (begun, &wanted) {
             prepare_ahead(&self.world, &self.spare, &self.options, generation + 1);
+            self.upkeep.wake(&self.world);
         }
         Ok(())
     }
@@ -118,6 +121,7 @@ impl Driver {
             shard.end(&reason);
         }
         self.spare.close();
+        self.upkeep.close();
         self.areas.close();
         self.lock = None;
         self.finished.send_replace(true);

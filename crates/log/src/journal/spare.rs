@@ -3,12 +3,15 @@
 //! A write into space that was written before needs no change of the file system's own records, so
 //! it costs half of one into fresh space. A whole file is prepared rather than the end of the
 //! current one, because the flush of a file waits for changes of its records.
+//!
+//! Files of segments that were packed are filled with zeros again and used once more: to free and
+//! allocate space is what file systems are slow at.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::disk::{Access, Aligned, BLOCK, Disk, File};
+use crate::disk::{Access, Aligned, BLOCK, Disk, File, release};
 use crate::segment;
 
 const CHUNK: usize = 256 << 10;
@@ -23,7 +26,18 @@ pub(crate) struct Spare {
 #[derive(Default)]
 struct State {
     ready: Option<Ready>,
+    /// Files that wait to be used again.
+    used: Vec<String>,
     closed: bool,
+}
+
+/// More files than this are not kept.
+const MOST_USED: usize = 2;
+const SUFFIX: &str = ".spare";
+
+/// Whether a file waits to be used again.
+pub(crate) fn is_spare(name: &str) -> bool {
+    name.ends_with(SUFFIX)
 }
 
 #[derive(Clone)]
@@ -42,10 +56,58 @@ impl Spare {
         }
     }
 
+    /// Takes a file that is no longer needed under its name.
+    pub(crate) fn reuse(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let enough = state.closed || state.used.len() >= MOST_USED;
+        let spare = match name.strip_suffix(".log") {
+            Some(generation) => format!("{generation}{SUFFIX}"),
+            None => name.to_owned(),
+        };
+        if spare != name {
+            self.disk.rename(name, &spare)?;
+        }
+        if enough {
+            drop(state);
+            return release(&*self.disk, &spare);
+        }
+        state.used.push(spare);
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a used file the name of the segment, once it holds nothing but zeros.
+    fn from_used(&self, state: &mut State, name: &str) -> io::Result<()> {
+        let taken = self.disk.list()?.iter().any(|other| other == name);
+        let Some(used) = state.used.last().filter(|_| !taken) else {
+            return Ok(());
+        };
+        let file = self.disk.open(used, Access::Journal)?;
+        let length = file.len()?;
+        let zeros = Aligned::zeroed(CHUNK);
+        let mut at = 0;
+        while at < length {
+            if self.closing.load(Ordering::Relaxed) {
+                return Err(io::Error::other("the log is closing"));
+            }
+            let chunk = (length - at).min(CHUNK as u64);
+            file.write_at(at, &zeros[..chunk as usize])?;
+            at += chunk;
+        }
+        file.sync()?;
+        drop(file);
+        self.disk.rename(used, name)?;
+        state.used.pop();
+        Ok(())
+    }
+
     /// A file of zeros for the segment, of `bytes` at least. Goes on where an earlier attempt
     /// ended, and waits for one that is under way.
     pub(crate) fn prepare(&self, generation: u64, bytes: u64) -> io::Result<Ready> {
-        let mut state = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         if state.closed {
             return Err(io::Error::other("the log is closed"));
         }
@@ -55,9 +117,9 @@ impl Spare {
         {
             return Ok(ready.clone());
         }
-        let file = self
-            .disk
-            .open(&segment::name(generation), Access::Journal)?;
+        let name = segment::name(generation);
+        self.from_used(&mut state, &name)?;
+        let file = self.disk.open(&name, Access::Journal)?;
         let block = BLOCK as u64;
         let mut length = file.len()? / block * block;
         let zeros = Aligned::zeroed(CHUNK);
@@ -83,9 +145,6 @@ impl Spare {
     /// Ends what is under way; nothing is written after this returned.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
-        self.ready
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .closed = true;
+        self.state().closed = true;
     }
 }

@@ -1,20 +1,27 @@
-//! Everything that is read.
+//! Everything that is read by offset.
 
 use std::sync::Arc;
 
 use everfold_engine::engine::rules::whole_units;
 use everfold_engine::engine::{Chunk, ReadError, ReadLimit};
-use everfold_engine::{EntityKey, Offset, Partition, Record};
+use everfold_engine::{Offset, Partition, Record};
 
 use super::Log;
 use crate::index::FramePlace;
 use crate::partition::{Shard, State};
+use crate::read::Stretch;
 
-/// How many events of an entity are looked up in one go.
-const EVENTS_AT_ONCE: usize = 1024;
+/// Where the records after an offset are.
+enum Where {
+    Memory(Vec<Arc<Record>>),
+    /// On disk, and where is known.
+    Frames(Vec<FramePlace>),
+    /// On disk, in full segments.
+    Stored,
+}
 
 impl Log {
-    fn readable(&self, partition: Partition) -> Result<&Shard, ReadError> {
+    pub(super) fn readable(&self, partition: Partition) -> Result<&Shard, ReadError> {
         self.shards
             .get(partition.index())
             .ok_or(ReadError::NoPartition(partition))
@@ -29,18 +36,35 @@ impl Log {
         let shard = self.readable(partition)?;
         let (safe_head, found) = {
             let state = shard.state();
-            let tail = state.tail.after(after, limit, self.limits.batch_records);
-            let found = tail.map_or_else(|| Err(frames_for(&state, after, limit)), Ok);
-            (state.at.last, found)
+            (
+                state.at.last,
+                find(&state, after, limit, self.limits.batch_records),
+            )
         };
-        let mut records = match found {
-            Ok(records) => records,
-            Err(frames) => self.stored(frames).await?,
+        let Stretch { mut records, until } = match found {
+            Where::Memory(records) => Stretch {
+                until: records.last().map_or(after, |last| last.local.offset),
+                records,
+            },
+            Where::Frames(frames) => self.stored(move |source| {
+                let records = source.frames(&frames)?;
+                let until = records.last().map_or(after, |last| last.local.offset);
+                Ok(Stretch { records, until })
+            })
+            .await?,
+            Where::Stored => {
+                self.stored(move |source| source.after(partition, after, limit))
+                    .await?
+            }
         };
         // What is on its way to the disk is in the tail already, and not to be seen.
         records.retain(|record| (after.0 + 1..=safe_head.0).contains(&record.local.offset.0));
+        let found = records.len();
         whole_units(&mut records, limit);
-        let next = records.last().map_or(after, |record| record.local.offset);
+        let next = match records.last() {
+            Some(last) if records.len() < found => last.local.offset,
+            _ => until.min(safe_head).max(after),
+        };
         Ok(Chunk {
             records,
             next,
@@ -48,9 +72,13 @@ impl Log {
         })
     }
 
-    async fn stored(&self, frames: Vec<FramePlace>) -> Result<Vec<Arc<Record>>, ReadError> {
+    /// Reads from disk where it holds up no task.
+    pub(super) async fn stored<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&crate::read::Source) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
         let source = Arc::clone(&self.source);
-        self.blocking("read", move || source.records(&frames))
+        self.blocking("read", move || read(&source))
             .await
             .unwrap_or_else(|| Err(ReadError::Unavailable("the process is ending".into())))
     }
@@ -74,61 +102,27 @@ impl Log {
             _ => Ok(reached.offset),
         }
     }
+}
 
-    pub(super) async fn events_of(
-        &self,
-        partition: Partition,
-        entity: &EntityKey,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<Arc<Record>>, ReadError> {
-        let shard = self.readable(partition)?;
-        let mut events = Vec::new();
-        let mut done = 0;
-        // Another entity may share the hash: go on until there are enough of the right one.
-        while events.len() < limit {
-            let wanted = (limit - events.len()).min(EVENTS_AT_ONCE);
-            let (mut found, frames, looked_at) = {
-                let state = shard.state();
-                let offsets = state.entities.of(entity, after);
-                let durable = offsets.partition_point(|offset| *offset <= state.at.last.0);
-                let offsets = &offsets[..durable];
-                let offsets = &offsets[done.min(offsets.len())..];
-                let offsets = &offsets[..wanted.min(offsets.len())];
-                let (found, frames) = places_of(&state, offsets);
-                (found, frames, offsets.to_vec())
-            };
-            if looked_at.is_empty() {
-                break;
-            }
-            done += looked_at.len();
-            if !frames.is_empty() {
-                // What lies on disk is older than what is in memory.
-                let mut old = self.stored(frames).await?;
-                // A frame on disk may reach into the tail: what was found there comes from there.
-                let before = found.first().map_or(u64::MAX, |first| first.local.offset.0);
-                old.retain(|record| {
-                    let offset = record.local.offset.0;
-                    offset < before && looked_at.binary_search(&offset).is_ok()
-                });
-                old.append(&mut found);
-                found = old;
-            }
-            let of_entity = |record: &Arc<Record>| {
-                record.portable.entity == *entity && record.local.version > after
-            };
-            events.extend(found.into_iter().filter(of_entity));
-        }
-        Ok(events)
+fn find(state: &State, after: Offset, limit: ReadLimit, more: usize) -> Where {
+    if let Some(records) = state.tail.after(after, limit, more) {
+        return Where::Memory(records);
+    }
+    if after >= state.at.last {
+        return Where::Memory(Vec::new());
+    }
+    let next = Offset(after.0 + 1);
+    match state.frames_from(next) {
+        Some(frames) => Where::Frames(frames_for(frames, next, limit)),
+        None => Where::Stored,
     }
 }
 
-/// The frames that a read after `after` needs, one at least.
-fn frames_for(state: &State, after: Offset, limit: ReadLimit) -> Vec<FramePlace> {
-    let frames = state.frames.from(Offset(after.0 + 1));
+/// The frames that a read from `next` on needs, one at least.
+fn frames_for(frames: &[FramePlace], next: Offset, limit: ReadLimit) -> Vec<FramePlace> {
     let (mut bytes, mut taken) = (0, Vec::new());
     for frame in frames {
-        let records = frame.first.0.saturating_sub(after.0 + 1);
+        let records = frame.first.0.saturating_sub(next.0);
         if !taken.is_empty() && (records >= limit.records as u64 || bytes >= limit.bytes) {
             break;
         }
@@ -136,22 +130,4 @@ fn frames_for(state: &State, after: Offset, limit: ReadLimit) -> Vec<FramePlace>
         taken.push(*frame);
     }
     taken
-}
-
-/// Records that are in memory, and the frames of the others.
-fn places_of(state: &State, offsets: &[u64]) -> (Vec<Arc<Record>>, Vec<FramePlace>) {
-    let (mut found, mut frames) = (Vec::new(), Vec::<FramePlace>::new());
-    for offset in offsets {
-        match state.tail.get(*offset) {
-            Some(record) => found.push(Arc::clone(record)),
-            None => {
-                if let Some(frame) = state.frames.from(Offset(*offset)).first()
-                    && frames.last() != Some(frame)
-                {
-                    frames.push(*frame);
-                }
-            }
-        }
-    }
-    (found, frames)
 }

@@ -1,5 +1,7 @@
 //! Which segments a directory holds, and whether they belong together.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::{CREATING, LOCK};
@@ -7,7 +9,19 @@ use crate::areas;
 use crate::disk::{Access, Disk};
 use crate::error::{Damage, OpenError};
 use crate::recovery::{Expectation, next_data};
+use crate::sealed;
 use crate::segment::{self, BadHeader, SegmentHeader};
+use crate::segments::Form;
+
+/// What a directory holds.
+pub(crate) struct Survey {
+    /// Every file.
+    pub(crate) names: Vec<String>,
+    /// The segments in use, in the form to read them in.
+    pub(crate) forms: BTreeMap<u64, Form>,
+    /// The segment that was written last.
+    pub(crate) active: Segment,
+}
 
 /// The most that a header takes.
 const HEADER_LIMIT: u64 = 64 << 10;
@@ -47,56 +61,97 @@ impl Segment {
     }
 }
 
-/// The segments of a directory in order, none if it is empty.
-pub(crate) fn survey(disk: &dyn Disk) -> Result<Vec<Segment>, OpenError> {
+/// Looks at the names of a directory, and at the headers of its last segments; `None` if there is no
+/// log yet.
+pub(crate) fn survey(disk: &dyn Disk) -> Result<Option<Survey>, OpenError> {
     let directory = disk.description().path;
     let names = disk.list().map_err(OpenError::io(&directory))?;
-    let mut generations: Vec<u64> = names
-        .iter()
-        .filter_map(|name| segment::generation(name))
-        .collect();
-    generations.sort_unstable();
-    if generations.is_empty() {
+    let plain = names.iter().filter_map(|name| segment::generation(name));
+    let mut forms: BTreeMap<u64, Form> = plain.map(|generation| (generation, Form::Plain)).collect();
+    let packed = names.iter().filter_map(|name| sealed::generation(name));
+    forms.extend(packed.map(|generation| (generation, Form::Sealed)));
+    if forms.is_empty() {
         let ours = [LOCK, CREATING, "lost+found", ".probe"];
         return match names.iter().find(|name| !ours.contains(&name.as_str())) {
-            None => Ok(Vec::new()),
-            Some(name) if name == areas::FILE => Err(OpenError::MissingSegment {
-                missing: segment::name(1),
-            }),
+            None => Ok(None),
+            Some(name) if name == areas::FILE => Err(missing(1)),
             Some(file) => Err(OpenError::Foreign {
                 directory,
                 file: file.clone(),
             }),
         };
     }
-    for (expected, found) in (1..).zip(&generations) {
+    for (expected, found) in (1..).zip(forms.keys()) {
         if expected != *found {
-            return Err(OpenError::MissingSegment {
-                missing: segment::name(expected),
-            });
+            return Err(missing(expected));
         }
     }
-    let mut segments: Vec<Segment> = Vec::new();
-    for generation in &generations {
-        let is_last = *generation == generations.len() as u64;
-        let Some(segment) = read_header(disk, *generation, segments.last(), is_last)? else {
-            break;
-        };
-        if let Some(before) = segments.last_mut() {
-            check_neighbours(before, &segment)?;
-            before.sealed_end = Some(segment.header.previous_end);
-        }
-        segments.push(segment);
+    let mut last = forms.len() as u64;
+    let before = (last > 1).then(|| last - 1);
+    let before = match before {
+        Some(generation) => Some(header_in_form(disk, generation, forms[&generation])?),
+        None => None,
+    };
+    if forms[&last] == Form::Sealed {
+        // What is sealed was followed by another segment.
+        return Err(missing(last + 1));
     }
-    Ok(segments)
+    let active = match (read_header(disk, last, before.as_ref())?, before) {
+        (Some(segment), Some(before)) => {
+            check_neighbours(&before, &segment)?;
+            segment
+        }
+        (Some(segment), None) => segment,
+        (None, Some(_)) => {
+            forms.remove(&last);
+            last -= 1;
+            if forms[&last] == Form::Sealed {
+                return Err(missing(last + 1));
+            }
+            segment_of(disk, last)?
+        }
+        (None, None) => return Err(missing(1)),
+    };
+    Ok(Some(Survey {
+        names,
+        forms,
+        active,
+    }))
+}
+
+fn missing(generation: u64) -> OpenError {
+    OpenError::MissingSegment {
+        missing: segment::name(generation),
+    }
+}
+
+fn header_in_form(
+    disk: &dyn Disk,
+    generation: u64,
+    form: Form,
+) -> Result<SegmentHeader, OpenError> {
+    match form {
+        Form::Plain => header_of(disk, generation),
+        Form::Sealed => sealed::header_of(disk, generation).map(|header| header.segment),
+    }
+}
+
+/// The header of a plain segment that has to have one.
+pub(crate) fn header_of(disk: &dyn Disk, generation: u64) -> Result<SegmentHeader, OpenError> {
+    segment_of(disk, generation).map(|segment| segment.header)
+}
+
+/// A plain segment that has to have a header.
+pub(crate) fn segment_of(disk: &dyn Disk, generation: u64) -> Result<Segment, OpenError> {
+    let segment = read_header(disk, generation, None)?;
+    segment.ok_or_else(|| missing(generation))
 }
 
 /// A segment's header, or `None` if the segment was prepared but not begun.
 fn read_header(
     disk: &dyn Disk,
     generation: u64,
-    before: Option<&Segment>,
-    is_last: bool,
+    before: Option<&SegmentHeader>,
 ) -> Result<Option<Segment>, OpenError> {
     let name = segment::name(generation);
     let read = || {
@@ -127,9 +182,9 @@ fn read_header(
         });
     }
     // Frames follow a header only after it is durable: a bad header without frames was torn.
-    if let Some(before) = before.filter(|_| is_last) {
+    if let Some(before) = before {
         let whole = read_whole(disk, &name)?;
-        if next_data(&whole, before.header.first_frame() as usize).is_none() {
+        if next_data(&whole, before.first_frame() as usize).is_none() {
             return Ok(None);
         }
     }
@@ -144,8 +199,9 @@ fn read_header(
     })
 }
 
-fn check_neighbours(before: &Segment, after: &Segment) -> Result<(), OpenError> {
-    let (old, new) = (&before.header.identity, &after.header.identity);
+/// Two segments that follow each other have to be of one log.
+pub(crate) fn check_neighbours(before: &SegmentHeader, after: &Segment) -> Result<(), OpenError> {
+    let (old, new) = (&before.identity, &after.header.identity);
     if old.incarnation != new.incarnation {
         return Err(OpenError::MixedLogs {
             file: after.name.clone(),

@@ -1,0 +1,159 @@
+//! The runs of a log: which segments they cover, and looking through them.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use everfold_engine::position::Incarnation;
+
+use super::Run;
+use crate::cache::ReadCache;
+use crate::disk::Disk;
+use crate::error::{Damage, OpenError};
+
+const SUFFIX: &str = ".index";
+
+/// The file of the run over some generations.
+pub(crate) fn name(generations: (u64, u64)) -> String {
+    format!("{:010}-{:010}{SUFFIX}", generations.0, generations.1)
+}
+
+/// The generations behind the name of a run's file.
+pub(crate) fn span_of(name: &str) -> Option<(u64, u64)> {
+    let (first, last) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+    let number = |digits: &str| {
+        let all_digits = digits.len() >= 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        all_digits.then(|| digits.parse::<u64>().ok()).flatten()
+    };
+    let span = (number(first)?, number(last)?);
+    (1 <= span.0 && span.0 <= span.1).then_some(span)
+}
+
+/// Which files of runs are of use, in order, and which are covered by larger ones.
+pub(crate) fn choose(names: &[String]) -> (Vec<(u64, u64)>, Vec<String>) {
+    let mut spans: Vec<(u64, u64)> = names.iter().filter_map(|name| span_of(name)).collect();
+    spans.sort_unstable_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
+    let (mut chosen, mut covered): (Vec<(u64, u64)>, _) = (Vec::new(), Vec::new());
+    for span in spans {
+        match chosen.last() {
+            Some(before) if span.0 <= before.1 => covered.push(name(span)),
+            _ => chosen.push(span),
+        }
+    }
+    (chosen, covered)
+}
+
+/// Runs in use, oldest first; they do not overlap.
+pub(crate) struct Runs {
+    list: RwLock<Arc<[Arc<Run>]>>,
+}
+
+impl Runs {
+    /// Opens what a directory has. Runs that cannot be used are removed: they are made again.
+    ///
+    /// # Errors
+    /// What the system says when one is to be removed.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        names: &[String],
+        incarnation: Incarnation,
+        cache: &Arc<ReadCache>,
+        discarded: &mut Vec<Damage>,
+    ) -> Result<Self, OpenError> {
+        let (chosen, covered) = choose(names);
+        let mut list = Vec::new();
+        let mut useless = covered;
+        for span in chosen {
+            let name = name(span);
+            match Run::open(disk, &name, incarnation, cache) {
+                Ok(run) if run.generations() == span => list.push(Arc::new(run)),
+                Ok(_) => useless.push(name),
+                Err(damage) => {
+                    discarded.push(damage);
+                    useless.push(name);
+                }
+            }
+        }
+        for name in useless {
+            disk.remove(&name).map_err(OpenError::io(&name))?;
+        }
+        Ok(Self {
+            list: RwLock::new(list.into()),
+        })
+    }
+
+    pub(crate) fn list(&self) -> Arc<[Arc<Run>]> {
+        Arc::clone(&self.list.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a segment is indexed.
+    pub(crate) fn cover(&self, generation: u64) -> bool {
+        self.covering(generation).is_some()
+    }
+
+    pub(crate) fn covering(&self, generation: u64) -> Option<Arc<Run>> {
+        let list = self.list();
+        let index = list.partition_point(|run| run.generations().1 < generation);
+        let run = list.get(index)?;
+        (run.generations().0 <= generation).then(|| Arc::clone(run))
+    }
+
+    /// Takes a run in, in place of those that it covers; these are returned.
+    pub(crate) fn add(&self, run: Run) -> Vec<Arc<Run>> {
+        let (first, last) = run.generations();
+        let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
+        let (replaced, mut kept): (Vec<_>, Vec<_>) = list.iter().cloned().partition(|other| {
+            let span = other.generations();
+            first <= span.0 && span.1 <= last
+        });
+        kept.push(Arc::new(run));
+        kept.sort_unstable_by_key(|run| run.generations());
+        *list = kept.into();
+        replaced
+    }
+
+    /// Lets go of runs that cover nothing but segments before `generation`; they are returned.
+    pub(crate) fn forget_before(&self, generation: u64) -> Vec<Arc<Run>> {
+        let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
+        let (gone, kept): (Vec<_>, Vec<_>) = list
+            .iter()
+            .cloned()
+            .partition(|run| run.generations().1 < generation);
+        *list = kept.into();
+        gone
+    }
+
+    /// Neighbouring runs of about the same size that are better one: the oldest such group.
+    pub(crate) fn to_merge(&self) -> Option<Vec<Arc<Run>>> {
+        let list = self.list();
+        let level = |run: &Arc<Run>| {
+            let (first, last) = run.generations();
+            (last - first + 1).ilog(FAN_IN)
+        };
+        let neighbours = |pair: &[Arc<Run>]| pair[0].generations().1 + 1 == pair[1].generations().0;
+        list.windows(FAN_IN as usize)
+            .find(|group| {
+                group.iter().all(|run| level(run) == level(&group[0]))
+                    && group.windows(2).all(neighbours)
+            })
+            .map(<[_]>::to_vec)
+    }
+}
+
+/// So many runs become one.
+const FAN_IN: u64 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_widest_run_counts() {
+        let names: Vec<String> = [(9, 9), (1, 8), (3, 3), (10, 10), (1, 1)]
+            .into_iter()
+            .map(name)
+            .chain(["0000000001.log".into(), "0000000002-0000000001.index".into()])
+            .collect();
+        let (chosen, covered) = choose(&names);
+        assert_eq!(chosen, [(1, 8), (9, 9), (10, 10)]);
+        assert_eq!(covered, [name((1, 1)), name((3, 3))]);
+    }
+}

@@ -1,0 +1,148 @@
+//! What an opened log consists of.
+
+use std::sync::Arc;
+
+use everfold_engine::engine::Identity;
+use everfold_engine::{Offset, World};
+
+use crate::areas::{self, Areas};
+use crate::cache::ReadCache;
+use crate::disk::Disk;
+use crate::error::OpenError;
+use crate::index::{Runs, Subjects};
+use crate::journal::{End, Spare, is_spare};
+use crate::open::{self, Report, Survey};
+use crate::options::Options;
+use crate::partition::Shard;
+use crate::read::Source;
+use crate::segment;
+use crate::segments::{Form, Segments};
+use crate::upkeep::{INDEXING, SEALING, Upkeep};
+
+pub(super) struct Parts {
+    pub(super) identity: Identity,
+    pub(super) shards: Arc<[Shard]>,
+    pub(super) source: Arc<Source>,
+    pub(super) subjects: Subjects,
+    pub(super) spare: Arc<Spare>,
+    pub(super) upkeep: Arc<Upkeep>,
+    pub(super) areas: Arc<Areas>,
+    pub(super) end: End,
+    pub(super) partial: Vec<u8>,
+    pub(super) report: Report,
+}
+
+impl Parts {
+    /// Reads the segment that is written, and the indexes of the others; makes those that are
+    /// missing.
+    pub(super) fn open(
+        disk: &Arc<dyn Disk>,
+        world: &dyn World,
+        options: &Options,
+        survey: Survey,
+    ) -> Result<Self, OpenError> {
+        let header = &survey.active.header;
+        let identity = header.identity.clone();
+        let tail_bytes = options.tail_bytes / usize::from(identity.layout.partitions);
+        let subjects = Subjects::of(identity.incarnation);
+        let shards: Arc<[Shard]> = header
+            .starts
+            .iter()
+            .map(|start| Shard::new(*start, subjects, world.random(), tail_bytes))
+            .collect();
+        let mut report = Report {
+            segments: survey.forms.len() as u64,
+            ..Report::default()
+        };
+        let cache = Arc::new(ReadCache::new(options.read_cache_bytes));
+        let runs = Runs::open(
+            &**disk,
+            &survey.names,
+            identity.incarnation,
+            &cache,
+            &mut report.indexes_discarded,
+        )?;
+        let segments = Segments::new(Arc::clone(disk), Arc::clone(&cache), survey.forms.clone());
+        let source = Arc::new(Source::new(identity.clone(), segments, runs));
+        let spare = Arc::new(Spare::new(Arc::clone(disk)));
+        let upkeep = Arc::new(Upkeep::new(
+            Arc::clone(disk),
+            identity.clone(),
+            options.clone(),
+            Arc::clone(&shards),
+            Arc::clone(&source),
+            cache,
+            Arc::clone(&spare),
+        ));
+        clear(&**disk, &spare, &survey)?;
+        for (generation, form) in &survey.forms {
+            if *generation < header.generation && !source.runs.cover(*generation) {
+                index_again(&**disk, &upkeep, &shards, *generation, *form)?;
+                report.indexes_made += 1;
+            }
+        }
+        let (end, partial) = open::load_active(&**disk, &survey.active, &shards, &mut report)?;
+        let areas = Areas::new(
+            Arc::clone(disk),
+            identity.incarnation,
+            options.area_cache_bytes,
+        );
+        report.areas_discarded = areas.open_existing().map_err(|error| OpenError::Io {
+            file: areas::FILE.into(),
+            source: std::io::Error::other(error),
+        })?;
+        Ok(Self {
+            identity,
+            shards,
+            source,
+            subjects,
+            spare,
+            upkeep,
+            areas: Arc::new(areas),
+            end,
+            partial,
+            report,
+        })
+    }
+}
+
+/// Puts away what a process that ended early has left.
+fn clear(disk: &dyn Disk, spare: &Spare, survey: &Survey) -> Result<(), OpenError> {
+    for name in &survey.names {
+        let packed = segment::generation(name)
+            .is_some_and(|generation| survey.forms.get(&generation) == Some(&Form::Sealed));
+        if packed || is_spare(name) {
+            spare.reuse(name).map_err(OpenError::io(name))?;
+        } else if [INDEXING, SEALING].contains(&name.as_str()) {
+            disk.remove(name).map_err(OpenError::io(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the index of a segment that has none, or has lost it.
+fn index_again(
+    disk: &dyn Disk,
+    upkeep: &Upkeep,
+    shards: &[Shard],
+    generation: u64,
+    form: Form,
+) -> Result<(), OpenError> {
+    match form {
+        Form::Plain => open::load_sealed(disk, generation, shards)?,
+        Form::Sealed => upkeep.load_packed(generation)?,
+    }
+    let mut indexes = Vec::new();
+    for (partition, shard) in shards.iter().enumerate() {
+        let mut state = shard.state();
+        state.seal(generation);
+        let waiting = state.waiting().first().cloned();
+        state.indexed(generation);
+        indexes.extend(waiting.map(|waiting| (partition as u16, waiting)));
+    }
+    let parts: Vec<(u16, _, Offset)> = indexes
+        .iter()
+        .map(|(partition, waiting)| (*partition, &*waiting.index, waiting.last))
+        .collect();
+    upkeep.write_run(generation, &parts)
+}
