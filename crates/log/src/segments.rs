@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use everfold_engine::map::{Map, seeded};
+use everfold_engine::position::Incarnation;
 use everfold_engine::{Offset, Partition, Stamp};
 
 use crate::cache::ReadCache;
 use crate::disk::{Access, Disk, File};
 use crate::error::OpenError;
 use crate::open::header_of;
-use crate::sealed::SealedFile;
+use crate::sealed::{self, SealedFile};
 use crate::segment::{self, PartitionStart, SegmentHeader};
 
 /// Files kept open for reading.
@@ -45,6 +46,7 @@ impl From<&PartitionStart> for Start {
 pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
     cache: Arc<ReadCache>,
+    incarnation: Incarnation,
     state: RwLock<State>,
 }
 
@@ -64,11 +66,13 @@ impl Segments {
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
         cache: Arc<ReadCache>,
+        incarnation: Incarnation,
         forms: BTreeMap<u64, Form>,
     ) -> Self {
         Self {
             disk,
             cache,
+            incarnation,
             state: RwLock::new(State {
                 forms,
                 starts: seeded(0),
@@ -131,10 +135,24 @@ impl Segments {
     }
 
     pub(crate) fn header(&self, generation: u64) -> Result<SegmentHeader, OpenError> {
-        match self.form(generation) {
-            Some(Form::Sealed) => Ok(self.sealed(generation)?.header().segment.clone()),
-            _ => header_of(&*self.disk, generation),
+        let (name, header) = match self.form(generation) {
+            Some(Form::Sealed) => (
+                sealed::name(generation),
+                self.sealed(generation)?.header().segment.clone(),
+            ),
+            _ => (
+                segment::name(generation),
+                header_of(&*self.disk, generation)?,
+            ),
+        };
+        if header.identity.incarnation != self.incarnation {
+            return Err(OpenError::MixedLogs {
+                file: name,
+                expected: self.incarnation,
+                found: header.identity.incarnation,
+            });
         }
+        Ok(header)
     }
 
     /// Where the partitions stood before a segment.

@@ -103,6 +103,8 @@ fn bytes_of(disk: &dyn Disk, generation: u64, form: Form) -> Result<u64, OpenErr
 
 struct Check {
     found: Verified,
+    /// That of the first segment.
+    identity: Option<Identity>,
     /// What the next frame of each partition has to go on after.
     partitions: Vec<PartitionStart>,
     /// The last version of each entity, by a hash of partition and key.
@@ -115,6 +117,7 @@ impl Default for Check {
     fn default() -> Self {
         Self {
             found: Verified::default(),
+            identity: None,
             partitions: Vec::new(),
             versions: seeded(0),
             whole: true,
@@ -124,8 +127,18 @@ impl Default for Check {
 
 impl Check {
     /// A segment begins where the ones before have ended.
-    fn begins(&mut self, file: &str, starts: &[PartitionStart]) {
+    fn begins(&mut self, file: &str, identity: &Identity, starts: &[PartitionStart]) {
         self.found.segments += 1;
+        let first = self.identity.get_or_insert_with(|| identity.clone());
+        if *first != *identity {
+            let expected = format!("incarnation {}", first.incarnation);
+            self.damaged(Damage {
+                file: file.to_owned(),
+                at: 24,
+                expected: format!("{expected}, its names, layout and chain"),
+                found: format!("incarnation {}: a segment of another log", identity.incarnation),
+            });
+        }
         if self.whole && !self.partitions.is_empty() && self.partitions != *starts {
             self.damaged(Damage {
                 file: file.to_owned(),
@@ -152,7 +165,8 @@ impl Check {
                 next.or_else(|_| sealed::header_of(disk, generation + 1).map(|next| next.segment));
             segment.sealed_end = next.ok().map(|next| next.previous_end);
         }
-        self.begins(&segment.name, &segment.header.starts);
+        let header = &segment.header;
+        self.begins(&segment.name, &header.identity, &header.starts);
         if let Err(damage) = check_length(&segment) {
             self.damaged(damage);
         }
@@ -195,7 +209,8 @@ impl Check {
         // Everything is read from the device, nothing kept.
         let file = SealedFile::open(disk, generation, &Arc::new(ReadCache::new(0)))?;
         let header = file.header().clone();
-        self.begins(&sealed::name(generation), &header.segment.starts);
+        let begun = &header.segment;
+        self.begins(&sealed::name(generation), &begun.identity, &begun.starts);
         let directory = file.directory()?;
         for entry in directory.entries() {
             let block = match file.block(entry, false) {

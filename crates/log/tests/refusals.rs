@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
-use everfold_engine::engine::{AppendError, Engine, OwnerError, Refusal};
+use everfold_engine::engine::{AppendError, Engine, OwnerError, ReadError, ReadLimit, Refusal};
 use everfold_log::disk::Crash;
 use everfold_log::{Log, MemoryDisk, OpenError, Options};
 
@@ -106,14 +106,17 @@ fn missing_foreign_and_newer_segments_are_named() {
     for version in 1..=90 {
         owner.append(&log, vec![event("a", version, vec![0; 500])]);
     }
-    disk.replace("0000000002.log", other.contents("0000000002.log").unwrap());
+    // The segments at the end are looked at when the log is opened.
+    let last = disk.contents("0000000003.log").unwrap();
+    disk.replace("0000000002.log", second);
+    disk.replace("0000000003.log", other.contents("0000000003.log").unwrap());
     assert!(matches!(
         refused(&disk, small()),
         OpenError::MixedLogs { .. }
     ));
-    let mut newer = second.clone();
+    let mut newer = last.clone();
     newer[8] = 2;
-    disk.replace("0000000002.log", newer);
+    disk.replace("0000000003.log", newer);
     assert!(matches!(
         refused(&disk, small()),
         OpenError::Newer {
@@ -122,7 +125,17 @@ fn missing_foreign_and_newer_segments_are_named() {
             ..
         }
     ));
-    disk.replace("0000000002.log", second);
+    disk.replace("0000000003.log", last);
+    // Those before when they are read, or verified.
+    let first = disk.contents("0000000001.log").unwrap();
+    disk.replace("0000000001.log", other.contents("0000000001.log").unwrap());
+    let log = open(&disk);
+    let read = now(log.read(P0, everfold_engine::Offset(0), ReadLimit::default()));
+    assert!(matches!(&read, Err(ReadError::Damaged(why)) if why.contains("0000000001.log")));
+    now(log.close());
+    let found = everfold_log::verify(&disk, &mut |_, _| {}).unwrap();
+    assert_eq!(found.damage[0].file, "0000000002.log");
+    disk.replace("0000000001.log", first);
     open(&disk);
     for generation in 1..10 {
         let name = format!("{generation:010}.log");

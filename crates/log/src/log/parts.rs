@@ -62,7 +62,12 @@ impl Parts {
             &cache,
             &mut report.indexes_discarded,
         )?;
-        let segments = Segments::new(Arc::clone(disk), Arc::clone(&cache), survey.forms.clone());
+        let segments = Segments::new(
+            Arc::clone(disk),
+            Arc::clone(&cache),
+            identity.incarnation,
+            survey.forms.clone(),
+        );
         let source = Arc::new(Source::new(identity.clone(), segments, runs));
         let spare = Arc::new(Spare::new(Arc::clone(disk)));
         let upkeep = Arc::new(Upkeep::new(

@@ -87,31 +87,26 @@ pub(crate) fn survey(disk: &dyn Disk) -> Result<Option<Survey>, OpenError> {
         }
     }
     let mut last = forms.len() as u64;
-    let before = (last > 1).then(|| last - 1);
-    let before = match before {
-        Some(generation) => Some(header_in_form(disk, generation, forms[&generation])?),
-        None => None,
-    };
-    if forms[&last] == Form::Sealed {
+    let mut before = header_before(disk, &forms, last)?;
+    let mut active = match forms[&last] {
+        Form::Plain => read_header(disk, last, before.as_ref())?,
         // What is sealed was followed by another segment.
-        return Err(missing(last + 1));
-    }
-    let active = match (read_header(disk, last, before.as_ref())?, before) {
-        (Some(segment), Some(before)) => {
-            check_neighbours(&before, &segment)?;
-            segment
-        }
-        (Some(segment), None) => segment,
-        (None, Some(_)) => {
-            forms.remove(&last);
-            last -= 1;
-            if forms[&last] == Form::Sealed {
-                return Err(missing(last + 1));
-            }
-            segment_of(disk, last)?
-        }
-        (None, None) => return Err(missing(1)),
+        Form::Sealed => return Err(missing(last + 1)),
     };
+    if active.is_none() && last > 1 {
+        // It was prepared, and not begun.
+        forms.remove(&last);
+        last -= 1;
+        if forms[&last] == Form::Sealed {
+            return Err(missing(last + 1));
+        }
+        before = header_before(disk, &forms, last)?;
+        active = Some(segment_of(disk, last)?);
+    }
+    let active = active.ok_or_else(|| missing(last))?;
+    if let Some(before) = &before {
+        check_neighbours(before, &active)?;
+    }
     Ok(Some(Survey {
         names,
         forms,
@@ -125,14 +120,17 @@ fn missing(generation: u64) -> OpenError {
     }
 }
 
-fn header_in_form(
+/// The header of the segment before, if there is one.
+fn header_before(
     disk: &dyn Disk,
+    forms: &BTreeMap<u64, Form>,
     generation: u64,
-    form: Form,
-) -> Result<SegmentHeader, OpenError> {
-    match form {
-        Form::Plain => header_of(disk, generation),
-        Form::Sealed => sealed::header_of(disk, generation).map(|header| header.segment),
+) -> Result<Option<SegmentHeader>, OpenError> {
+    let before = generation - 1;
+    match forms.get(&before) {
+        Some(Form::Plain) => header_of(disk, before).map(Some),
+        Some(Form::Sealed) => sealed::header_of(disk, before).map(|header| Some(header.segment)),
+        None => Ok(None),
     }
 }
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use everfold_engine::engine::{Batch, BoxFuture, Claim, Engine, Epoch, ReadLimit};
+use everfold_engine::engine::{Batch, BoxFuture, Claim, Engine, Epoch, ReadError, ReadLimit};
 use everfold_engine::record::{Kind, Link, Local, Portable, Record, Unit};
 use everfold_engine::world::{Machine, Poke, Progress};
 use everfold_engine::{EntityKey, Offset, Partition, Stamp, Timestamp, World};
@@ -248,17 +248,30 @@ impl Owner {
 
 /// Every record of a partition, read in small steps.
 pub fn all(log: &Log, partition: Partition) -> Vec<Arc<Record>> {
+    try_all(log, partition).unwrap()
+}
+
+/// The same, where reading may fail.
+pub fn try_all(log: &Log, partition: Partition) -> Result<Vec<Arc<Record>>, ReadError> {
     let limit = ReadLimit {
         records: 3,
         bytes: 1000,
     };
     let (mut records, mut after) = (Vec::new(), Offset(0));
     loop {
-        let chunk = now(log.read(partition, after, limit)).unwrap();
-        if chunk.records.is_empty() {
-            return records;
+        let chunk = now(log.read(partition, after, limit))?;
+        if chunk.next == after {
+            return Ok(records);
         }
         after = chunk.next;
         records.extend(chunk.records);
     }
+}
+
+/// The files of the segments in order, packed or not.
+pub fn segments(disk: &MemoryDisk) -> Vec<String> {
+    let mut names = everfold_log::Disk::list(disk).unwrap();
+    names.retain(|name| name.ends_with(".log") || name.ends_with(".sealed"));
+    names.sort();
+    names
 }
