@@ -3,6 +3,7 @@
 //! Per partition an engine takes ordered batches from one owner at a time and gives them back. The
 //! crate `everfold-contract` holds the suite that every engine passes.
 
+mod query;
 pub mod rules;
 
 use std::future::Future;
@@ -17,6 +18,8 @@ use crate::position::{Incarnation, Offset, Position};
 use crate::record::{Origin, Record};
 use crate::slot::{Layout, Partition};
 use crate::time::{Stamp, Timestamp};
+
+pub use query::{Query, scan};
 
 /// A future that may be held by a trait object and sent to another thread.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -263,6 +266,21 @@ pub trait Engine: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Vec<Arc<Record>>, ReadError>> {
         let _ = (partition, entity, after, limit);
         Box::pin(async { Err(ReadError::Unsupported("reading one entity")) })
+    }
+
+    /// Events after an offset that match a query, ascending, at most `limit`. Fewer, even none, may
+    /// come back although there are more: `next` says where to go on, up to `safe_head`. Units are
+    /// not kept whole.
+    ///
+    /// Engines without an index look at every record.
+    fn find<'a>(
+        &'a self,
+        partition: Partition,
+        query: &'a Query,
+        after: Offset,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Chunk, ReadError>> {
+        Box::pin(scan(self, partition, query, after, limit))
     }
 
     /// Changes an area if epoch, incarnation and revision are as stated.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::engine::{
     AppendError, Appended, Area, Batch, BoxFuture, Chunk, Claim, Engine, Entries, Epoch, Finding,
-    Identity, Limits, OwnerError, Put, PutError, ReadError, ReadLimit, Revision,
+    Identity, Limits, OwnerError, Put, PutError, Query, ReadError, ReadLimit, Revision,
 };
 use crate::map::{Map, seeded};
 use crate::name::EntityKey;
@@ -196,6 +196,16 @@ impl Engine for Indexed {
         after: Offset,
     ) -> BoxFuture<'_, Result<Offset, ReadError>> {
         self.inner.wait(partition, after)
+    }
+
+    fn find<'a>(
+        &'a self,
+        partition: Partition,
+        query: &'a Query,
+        after: Offset,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Chunk, ReadError>> {
+        self.inner.find(partition, query, after, limit)
     }
 
     fn put(&self, put: Put) -> BoxFuture<'_, Result<Revision, PutError>> {

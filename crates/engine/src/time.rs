@@ -116,6 +116,12 @@ impl Stamp {
         Self((clock.max(above) << Self::PARTITION_BITS) | i64::from(partition.0))
     }
 
+    /// The lowest stamp of the millisecond that `time` lies in.
+    pub fn first_of(time: Timestamp) -> Self {
+        let bits = Self::PARTITION_BITS + Self::COUNTER_BITS;
+        Self(time.millis().clamp(0, i64::MAX >> bits) << bits)
+    }
+
     /// The clock part, in milliseconds since 1970.
     pub fn millis(self) -> i64 {
         self.0 >> (Self::PARTITION_BITS + Self::COUNTER_BITS)

@@ -2,6 +2,7 @@
 
 mod append;
 mod engine;
+mod find;
 mod history;
 mod lookup;
 mod parts;

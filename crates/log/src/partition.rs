@@ -170,6 +170,25 @@ impl State {
             .retain(|waiting| waiting.generation != generation);
     }
 
+    /// Everything up to here is indexed on disk, and nothing behind it.
+    pub(crate) fn stored_until(&self) -> Offset {
+        self.waiting.first().map_or(self.before, |waiting| waiting.before)
+    }
+
+    /// An offset before the first record with a stamp at or above `stamp`, if memory knows.
+    pub(crate) fn before_stamp(&self, stamp: i64) -> Option<Offset> {
+        let waiting = self.waiting.iter().map(|waiting| waiting.index.frames());
+        let frames = waiting.chain(std::iter::once(self.fresh.frames()));
+        let mut found = None;
+        for frames in frames {
+            let earlier = frames.partition_point(|frame| frame.stamp < stamp);
+            // The frame itself may reach over the stamp.
+            let last = earlier.checked_sub(1).and_then(|last| frames.get(last));
+            found = last.map(|frame| Offset(frame.first.0 - 1)).or(found);
+        }
+        found
+    }
+
     /// Frames in memory from the one on that holds `offset`; `None` if they are on disk.
     pub(crate) fn frames_from(&self, offset: Offset) -> Option<&[FramePlace]> {
         if offset > self.before {

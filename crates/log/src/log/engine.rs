@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use everfold_engine::engine::{
     AppendError, Appended, Area, Batch, BoxFuture, Chunk, Claim, Engine, Entries, Epoch, Finding,
-    Identity, Limits, OwnerError, Put, PutError, ReadError, ReadLimit, Revision,
+    Identity, Limits, OwnerError, Put, PutError, Query, ReadError, ReadLimit, Revision,
 };
 use everfold_engine::{EntityKey, Offset, Partition, Record, Stamp};
 
@@ -89,6 +89,16 @@ impl Engine for Log {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Arc<Record>>, ReadError>> {
         Box::pin(self.events_of(partition, entity, after, limit))
+    }
+
+    fn find<'a>(
+        &'a self,
+        partition: Partition,
+        query: &'a Query,
+        after: Offset,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Chunk, ReadError>> {
+        Box::pin(self.events_like(partition, query, after, limit))
     }
 
     fn put(&self, put: Put) -> BoxFuture<'_, Result<Revision, PutError>> {
