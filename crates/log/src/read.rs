@@ -304,7 +304,8 @@ impl Source {
                 if header.count == 0 || header.last() < next {
                     continue;
                 }
-                if records.len() >= limit.records || payload >= limit.bytes {
+                let enough = records.len() >= limit.records || payload >= limit.bytes;
+                if enough && until >= next {
                     return Ok(Stretch { records, until });
                 }
                 self.decode(&frame, &header, &mut records)

@@ -17,12 +17,19 @@ use everfold_sim::Simulation;
 
 const NOT_APPLICABLE: &[&str] = &["an_engine_without_an_index_says_so"];
 
-fn options() -> Options {
+/// Segments of two sizes: so small that most of a log is packed and its indexes are merged, or so
+/// large that little is.
+fn options(small: bool) -> Options {
     let mut options = Options::default();
     options.partitions = Some(PARTITIONS);
-    options.first_segment_bytes = 64 << 10;
-    options.segment_bytes = 128 << 10;
-    options.tail_bytes = 64 << 10;
+    if small {
+        (options.first_segment_bytes, options.segment_bytes) = (16 << 10, 16 << 10);
+        (options.tail_bytes, options.plain_segments) = (0, 1);
+        options.read_cache_bytes = 64 << 10;
+    } else {
+        (options.first_segment_bytes, options.segment_bytes) = (64 << 10, 128 << 10);
+        options.tail_bytes = 64 << 10;
+    }
     options.limits = Limits {
         event_bytes: 16 << 10,
         unit_bytes: 64 << 10,
@@ -35,6 +42,7 @@ fn options() -> Options {
 /// Where the next log lies: in memory, or in a directory of its own below this one.
 struct Logs {
     world: Arc<dyn World>,
+    small: bool,
     directory: Option<PathBuf>,
     made: AtomicU64,
 }
@@ -59,10 +67,12 @@ impl Harness for Logs {
             let log: Box<dyn Opened> = match &self.directory {
                 Some(directory) => Box::new(OnFiles {
                     world,
+                    small: self.small,
                     path: directory.join(number.to_string()),
                 }),
                 None => Box::new(InMemory {
                     world,
+                    small: self.small,
                     disk: Mutex::default(),
                 }),
             };
@@ -73,6 +83,7 @@ impl Harness for Logs {
 
 struct InMemory {
     world: Arc<dyn World>,
+    small: bool,
     disk: Mutex<MemoryDisk>,
 }
 
@@ -80,7 +91,7 @@ impl Opened for InMemory {
     fn open(&self) -> BoxFuture<'_, Arc<dyn Engine>> {
         Box::pin(async {
             let disk = self.disk.lock().unwrap().clone();
-            let log = Log::open(Arc::new(disk), Arc::clone(&self.world), options());
+            let log = Log::open(Arc::new(disk), Arc::clone(&self.world), options(self.small));
             log.unwrap() as Arc<dyn Engine>
         })
     }
@@ -102,13 +113,14 @@ impl Opened for InMemory {
 
 struct OnFiles {
     world: Arc<dyn World>,
+    small: bool,
     path: PathBuf,
 }
 
 impl Opened for OnFiles {
     fn open(&self) -> BoxFuture<'_, Arc<dyn Engine>> {
         Box::pin(async {
-            let log = Log::open_directory(&self.path, Arc::clone(&self.world), options());
+            let log = Log::open_directory(&self.path, Arc::clone(&self.world), options(self.small));
             log.unwrap() as Arc<dyn Engine>
         })
     }
@@ -129,6 +141,7 @@ fn in_simulated_worlds() {
         let simulation = Simulation::new(seed);
         let harness = Logs {
             world: simulation.world(),
+            small: seed % 2 == 1,
             directory: None,
             made: AtomicU64::new(0),
         };
@@ -142,6 +155,7 @@ fn a_seed_runs_the_suite_twice_in_the_same_way() {
         let simulation = Simulation::new(7);
         let harness = Logs {
             world: simulation.world(),
+            small: true,
             directory: None,
             made: AtomicU64::new(0),
         };
@@ -153,11 +167,14 @@ fn a_seed_runs_the_suite_twice_in_the_same_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_files() {
-    let directory = tempfile::tempdir().unwrap();
-    let harness = Logs {
-        world: System::current(),
-        directory: Some(directory.path().to_owned()),
-        made: AtomicU64::new(0),
-    };
-    run(&harness).await.assert(NOT_APPLICABLE);
+    for small in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let harness = Logs {
+            world: System::current(),
+            small,
+            directory: Some(directory.path().to_owned()),
+            made: AtomicU64::new(0),
+        };
+        run(&harness).await.assert(NOT_APPLICABLE);
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use everfold_engine::engine::BoxFuture;
 
 use crate::bench::Bench;
-use crate::cases::{append, area, durable, entity, ownership, read, refusal, wait};
+use crate::cases::{append, area, durable, entity, find, ownership, read, refusal, wait};
 use crate::check::Checked;
 use crate::harness::{Harness, Offers};
 use crate::model;
@@ -102,6 +102,10 @@ pub const CASES: &[Case] = cases! {
         only_events_belong_to_an_entity: Entities,
         entities_are_told_apart_by_tenant_type_and_id: Entities,
         an_engine_without_an_index_says_so: NoEntities,
+    }
+    find {
+        events_are_found_by_type_label_and_time,
+        events_are_found_after_a_restart: Durable,
     }
     area {
         areas_keep_values_in_order,

@@ -83,6 +83,10 @@ const CAUGHT_BY: &[(Fault, &[&str])] = &[
         Fault::TenantsMixed,
         &["entities_are_told_apart_by_tenant_type_and_id"],
     ),
+    (
+        Fault::OneLabel,
+        &["events_are_found_by_type_label_and_time"],
+    ),
 ];
 
 fn harness(world: Arc<dyn World>, fault: Fault) -> InMemory {

@@ -44,6 +44,8 @@ pub(crate) enum Fault {
     OneWoken,
     /// Does not tell tenants apart.
     TenantsMixed,
+    /// Finds events by the first label alone.
+    OneLabel,
 }
 
 /// What outlives one opened engine.
@@ -303,6 +305,20 @@ impl Engine for Mutant {
             found.truncate(limit);
             Ok(found)
         })
+    }
+
+    fn find<'a>(
+        &'a self,
+        partition: Partition,
+        query: &'a Query,
+        after: Offset,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Chunk, ReadError>> {
+        let mut query = query.clone();
+        if self.is(Fault::OneLabel) {
+            query.labels.truncate(1);
+        }
+        Box::pin(async move { scan(self, partition, &query, after, limit).await })
     }
 
     fn put(&self, put: Put) -> BoxFuture<'_, Result<Revision, PutError>> {
