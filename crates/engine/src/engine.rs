@@ -5,6 +5,7 @@
 
 mod query;
 pub mod rules;
+mod trim;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,6 +21,7 @@ use crate::slot::{Layout, Partition};
 use crate::time::{Stamp, Timestamp};
 
 pub use query::{Query, scan};
+pub use trim::{Trim, TrimError, Trimmed};
 
 /// A future that may be held by a trait object and sent to another thread.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -253,7 +255,8 @@ pub trait Engine: Send + Sync + 'static {
     }
 
     /// Events of one entity with a version above `after`, ascending, at most `limit`; fewer than
-    /// `limit` means that there are no more.
+    /// `limit` means that there are no more. Where the first of them were trimmed, the baseline that
+    /// stands for them comes first.
     ///
     /// # Errors
     /// [`ReadError::Unsupported`] where [`Engine::indexes_entities`] is false.
@@ -281,6 +284,12 @@ pub trait Engine: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'a, Result<Chunk, ReadError>> {
         Box::pin(scan(self, partition, query, after, limit))
+    }
+
+    /// Lets go of history. Reads begin behind it from then on, and an entity's with its baseline.
+    fn trim(&self, trim: Trim) -> BoxFuture<'_, Result<Trimmed, TrimError>> {
+        let _ = trim;
+        Box::pin(async { Err(TrimError::Unsupported) })
     }
 
     /// Changes an area if epoch, incarnation and revision are as stated.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::engine::{
     AppendError, Appended, Area, Batch, BoxFuture, Chunk, Claim, Engine, Entries, Epoch, Finding,
-    Identity, Limits, OwnerError, Put, PutError, Query, ReadError, ReadLimit, Revision,
+    Identity, Limits, OwnerError, Put, PutError, Query, ReadError, ReadLimit, Revision, Trim, TrimError, Trimmed,
 };
 use crate::map::{Map, seeded};
 use crate::name::EntityKey;
@@ -206,6 +206,10 @@ impl Engine for Indexed {
         limit: usize,
     ) -> BoxFuture<'a, Result<Chunk, ReadError>> {
         self.inner.find(partition, query, after, limit)
+    }
+
+    fn trim(&self, trim: Trim) -> BoxFuture<'_, Result<Trimmed, TrimError>> {
+        self.inner.trim(trim)
     }
 
     fn put(&self, put: Put) -> BoxFuture<'_, Result<Revision, PutError>> {

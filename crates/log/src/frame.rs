@@ -23,11 +23,13 @@ pub enum FrameKind {
     Floor = 2,
     /// The log was closed in order: everything before was acknowledged.
     Close = 3,
+    /// What is left of a batch some of whose records were trimmed; in sealed segments only.
+    Reduced = 4,
 }
 
 impl FrameKind {
     fn of(code: u8) -> Option<Self> {
-        [Self::Batch, Self::Floor, Self::Close]
+        [Self::Batch, Self::Floor, Self::Close, Self::Reduced]
             .into_iter()
             .find(|kind| *kind as u8 == code)
     }
@@ -124,6 +126,13 @@ impl Loose {
 
     pub(crate) fn span(&self) -> usize {
         span(HEADER + self.body.len())
+    }
+
+    /// The frame's bytes at its place, without padding.
+    pub(crate) fn bytes(&self, place: Place) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER + self.body.len()];
+        self.put(&mut bytes, self.header.flush, self.header.flush_start, place);
+        bytes
     }
 
     /// Writes the frame to the front of `out`, which is zero up to the frame's span.

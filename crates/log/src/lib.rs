@@ -30,6 +30,7 @@ pub mod recovery;
 mod sealed;
 pub mod segment;
 mod segments;
+mod trim;
 mod upkeep;
 mod verify;
 

@@ -257,7 +257,7 @@ fn load_frame(
     check_order(&state, found).map_err(|(expected, seen)| wrong(expected, seen))?;
     let identity = &segment.header.identity;
     let (records, link) = Body::of(&frame, header)
-        .and_then(|body| body.records_without_links(header, &identity.origin(), identity.chained))
+        .and_then(|body| body.records_without_links(header, identity))
         .map_err(|error| wrong("records".into(), error))?;
     if records.iter().any(|record| record.kind == Kind::Claim) {
         state.at.epoch = Epoch(header.epoch);

@@ -2,6 +2,7 @@
 //! verified.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use everfold_engine::engine::{Identity, ReadError, ReadLimit};
@@ -25,6 +26,8 @@ pub(crate) struct Source {
     identity: Identity,
     pub(crate) segments: Segments,
     pub(crate) runs: Runs,
+    /// Whether some history was trimmed: then an entity's may begin with a baseline.
+    trimmed: AtomicBool,
 }
 
 /// Records of one partition, and how far they reach.
@@ -35,12 +38,30 @@ pub(crate) struct Stretch {
 }
 
 impl Source {
-    pub(crate) fn new(identity: Identity, segments: Segments, runs: Runs) -> Self {
+    pub(crate) fn new(identity: Identity, segments: Segments, runs: Runs, trimmed: bool) -> Self {
         Self {
             identity,
             segments,
             runs,
+            trimmed: AtomicBool::new(trimmed),
         }
+    }
+
+    pub(crate) fn is_trimmed(&self) -> bool {
+        self.trimmed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_trimmed(&self) {
+        self.trimmed.store(true, Ordering::Release);
+    }
+
+    /// The last offset before everything that is left of a partition.
+    fn begin(&self, partition: Partition) -> Result<Offset, ReadError> {
+        if !self.is_trimmed() {
+            return Ok(Offset(0));
+        }
+        let first = self.segments.first();
+        self.segments.before(first, partition).map_err(read_error)
     }
 
     /// Records after an offset that is durable and no longer indexed in memory; at least those of
@@ -52,7 +73,8 @@ impl Source {
         limit: ReadLimit,
     ) -> Result<Stretch, ReadError> {
         self.again_if_packed(|| {
-            let next = Offset(after.0 + 1);
+            let begin = self.begin(partition)?;
+            let next = Offset(after.max(begin).0 + 1);
             let generation = self.holding(partition, next)?;
             match self.segments.form(generation) {
                 Some(Form::Sealed) => self.packed_after(generation, partition, next, limit),
@@ -69,7 +91,8 @@ impl Source {
     ) -> Result<Vec<Arc<Record>>, ReadError> {
         self.again_if_packed(|| {
             let mut records = Vec::with_capacity(offsets.len());
-            let mut rest = offsets;
+            let begin = self.begin(partition)?;
+            let mut rest = &offsets[offsets.partition_point(|offset| *offset <= begin.0)..];
             while let Some(first) = rest.first() {
                 let generation = self.holding(partition, Offset(*first))?;
                 let end = if generation == self.segments.active() {
@@ -258,8 +281,7 @@ impl Source {
         header: &FrameHeader,
         records: &mut Vec<Arc<Record>>,
     ) -> Result<(), String> {
-        let origin = self.identity.origin();
-        let decoded = Body::of(bytes, header)?.records(header, &origin, self.identity.chained)?;
+        let decoded = Body::of(bytes, header)?.records(header, &self.identity)?;
         records.extend(decoded.into_iter().map(Arc::new));
         Ok(())
     }

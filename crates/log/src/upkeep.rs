@@ -7,8 +7,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use everfold_engine::engine::Identity;
-use everfold_engine::{Offset, World};
+use everfold_engine::{Offset, Partition, Record, World};
 
 use crate::cache::ReadCache;
 use crate::decode::{Body, first_stamp};
@@ -17,13 +18,13 @@ use crate::error::OpenError;
 use crate::frame::FrameKind;
 use crate::index::{self, Builder, FramePlace, Fresh, Key, MergeError, Run};
 use crate::journal::Spare;
-use crate::open::{check_length, header_of, read_whole, segment_of};
+use crate::open::{Segment, check_length, read_whole, segment_of};
 use crate::options::Options;
 use crate::partition::Shard;
 use crate::read::Source;
-use crate::recovery::{Verdict, recover};
+use crate::recovery::{Recovered, Verdict, recover};
 use crate::sealed::{self, Packer, SealedHeader, Walk};
-use crate::segment;
+use crate::segment::{self, SegmentHeader};
 use crate::segments::Form;
 
 /// A run while it is written.
@@ -116,6 +117,31 @@ impl Upkeep {
         self.working.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    pub(crate) fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    pub(crate) fn compression(&self) -> Option<i32> {
+        self.options.compression
+    }
+
+    pub(crate) fn length(&self, name: &str) -> Result<u64, OpenError> {
+        let length = || self.disk.open(name, Access::Read)?.len();
+        length().map_err(OpenError::io(name))
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
@@ -130,7 +156,7 @@ impl Upkeep {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
-    fn index_waiting(&self) -> Result<(), OpenError> {
+    pub(crate) fn index_waiting(&self) -> Result<(), OpenError> {
         loop {
             let waiting: Vec<_> = self
                 .shards
@@ -241,28 +267,37 @@ impl Upkeep {
                 return Ok(());
             }
             if form == Form::Plain && self.source.runs.cover(generation) {
-                self.pack(generation, level)?;
+                self.pack(generation, Some(level))?;
             }
         }
         Ok(())
     }
 
-    fn pack(&self, generation: u64, level: i32) -> Result<(), OpenError> {
+    /// A segment as it was written, the header of the next one, and what it holds.
+    fn full_segment(
+        &self,
+        generation: u64,
+    ) -> Result<(Segment, SegmentHeader, Bytes, Recovered), OpenError> {
         let segment = segment_of(&*self.disk, generation)?;
-        let next = header_of(&*self.disk, generation + 1)?;
+        let next = self.source.segments.header(generation + 1)?;
         let mut expectation = segment.expectation();
         expectation.sealed_end = Some(next.previous_end);
         check_length(&segment)?;
         let bytes = read_whole(&*self.disk, &segment.name)?;
         let recovered = recover(&bytes, &expectation);
-        if let Verdict::Damaged {
-            at,
-            expected,
-            found,
-        } = recovered.verdict
-        {
-            return Err(segment.damage(at, expected, found).into());
+        match recovered.verdict {
+            Verdict::Damaged {
+                at,
+                expected,
+                found,
+            } => Err(segment.damage(at, expected, found).into()),
+            _ => Ok((segment, next, bytes, recovered)),
         }
+    }
+
+    /// Packs a full segment, and gives its file to be used again.
+    pub(crate) fn pack(&self, generation: u64, level: Option<i32>) -> Result<(), OpenError> {
+        let (segment, next, bytes, recovered) = self.full_segment(generation)?;
         let file = self.disk.open(SEALING, Access::Store);
         let file = file.map_err(OpenError::io(SEALING))?;
         file.set_len(0).map_err(OpenError::io(SEALING))?;
@@ -275,7 +310,7 @@ impl Upkeep {
         let mut frames = recovered.frames;
         frames.retain(|found| found.header.kind != FrameKind::Close);
         frames.sort_by_key(|found| (found.header.partition, found.position));
-        let mut packer = Packer::new(file, &header, Some(level));
+        let mut packer = Packer::new(file, &header, level);
         for found in &frames {
             if self.is_closing() {
                 return Ok(());
@@ -307,32 +342,67 @@ impl Upkeep {
 
     /// Reads a packed segment into the partitions, to index it again.
     pub(crate) fn load_packed(&self, generation: u64) -> Result<(), OpenError> {
-        let file = self.source.segments.sealed(generation)?;
-        let header = file.header();
+        let header = self.source.segments.sealed(generation)?.header().clone();
         for (shard, start) in self.shards.iter().zip(&header.segment.starts) {
             shard.state().restart(*start);
         }
-        for entry in file.directory()?.entries() {
-            let damage = |found: &str| file.damage(entry.position, "frames of records", found);
-            let shard = self.shards.get(usize::from(entry.partition));
-            let shard = shard.ok_or_else(|| damage("another partition's"))?;
-            for found in Walk::through(file.block(entry, false)?) {
-                let (_, header, frame) = found.map_err(damage)?;
-                if header.kind != FrameKind::Batch {
-                    continue;
-                }
-                let identity = &self.identity;
-                let (records, _) = Body::of(&frame, &header)
-                    .and_then(|body| {
-                        body.records_without_links(&header, &identity.origin(), identity.chained)
-                    })
-                    .map_err(|found| damage(&found))?;
-                let mut state = shard.state();
-                records.iter().for_each(|record| state.index(record));
+        self.for_each_packed(generation, &mut |partition, record| {
+            if let Some(shard) = self.shards.get(partition.index()) {
+                shard.state().index(record);
             }
-        }
+        })?;
         for (shard, end) in self.shards.iter().zip(&header.ends) {
             shard.state().at = *end;
+        }
+        Ok(())
+    }
+
+    /// Shows every record of a full segment, those of each partition in order.
+    pub(crate) fn for_each_record(
+        &self,
+        generation: u64,
+        visit: &mut dyn FnMut(Partition, &Record),
+    ) -> Result<(), OpenError> {
+        if self.source.segments.form(generation) == Some(Form::Sealed) {
+            return self.for_each_packed(generation, visit);
+        }
+        let (segment, _, bytes, recovered) = self.full_segment(generation)?;
+        for found in &recovered.frames {
+            if found.header.kind != FrameKind::Batch {
+                continue;
+            }
+            let begin = found.position as usize;
+            let frame = bytes.slice(begin..begin + found.header.length as usize);
+            let records = Body::of(&frame, &found.header)
+                .and_then(|body| body.records_without_links(&found.header, &self.identity))
+                .map_err(|seen| segment.damage(found.position, "records", seen))?;
+            for record in &records.0 {
+                visit(found.header.partition, record);
+            }
+        }
+        Ok(())
+    }
+
+    fn for_each_packed(
+        &self,
+        generation: u64,
+        visit: &mut dyn FnMut(Partition, &Record),
+    ) -> Result<(), OpenError> {
+        let file = self.source.segments.sealed(generation)?;
+        for entry in file.directory()?.entries() {
+            let damage = |found: &str| file.damage(entry.position, "frames of records", found);
+            for found in Walk::through(file.block(entry, false)?) {
+                let (_, header, frame) = found.map_err(damage)?;
+                if !matches!(header.kind, FrameKind::Batch | FrameKind::Reduced) {
+                    continue;
+                }
+                let (records, _) = Body::of(&frame, &header)
+                    .and_then(|body| body.records_without_links(&header, &self.identity))
+                    .map_err(|found| damage(&found))?;
+                for record in &records {
+                    visit(header.partition, record);
+                }
+            }
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use everfold_engine::record::Kind;
 use everfold_engine::{Partition, Record};
 
 use crate::cache::ReadCache;
-use crate::decode::Body;
+use crate::decode::{Body, Husk, Slot};
 use crate::disk::{Access, Disk};
 use crate::error::{Damage, OpenError};
 use crate::frame::{self, FrameHeader, FrameKind, HEADER, Place, read_floor};
@@ -28,6 +28,8 @@ pub struct Verified {
     pub records: u64,
     /// Events among them.
     pub events: u64,
+    /// Records that were trimmed, and of which only digests are left.
+    pub trimmed: u64,
     /// Segments in use.
     pub segments: u64,
     /// Bytes looked at.
@@ -65,6 +67,10 @@ pub fn verify(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Ver
         }
         Err(error) => return Err(error),
     };
+    check.trimmed = survey.as_ref().is_some_and(|survey| survey.trimmed.is_some());
+    if let Some(marker) = survey.as_ref().and_then(|survey| survey.trimmed.as_ref()) {
+        check.partitions.clone_from(&marker.starts);
+    }
     let forms = survey.map(|survey| survey.forms).unwrap_or_default();
     let mut total = 0;
     for (generation, form) in &forms {
@@ -109,6 +115,8 @@ struct Check {
     partitions: Vec<PartitionStart>,
     /// The last version of each entity, by a hash of partition and key.
     versions: Map<u64, u64>,
+    /// Whether some history was trimmed.
+    trimmed: bool,
     /// Whether every frame so far was read: what is not known cannot be compared with.
     whole: bool,
 }
@@ -120,6 +128,7 @@ impl Default for Check {
             identity: None,
             partitions: Vec::new(),
             versions: seeded(0),
+            trimmed: false,
             whole: true,
         }
     }
@@ -240,6 +249,11 @@ impl Check {
             }
             progress(entry.position);
         }
+        if self.trimmed {
+            // Stamps went with the records.
+            let ends = self.partitions.iter_mut().zip(&header.ends);
+            ends.for_each(|(found, end)| found.floor = end.floor);
+        }
         if self.whole && self.partitions != header.ends {
             let expected = "frames up to where the segment ended";
             self.damaged(file.damage(0, expected, "others"));
@@ -280,13 +294,31 @@ impl Check {
         if body.previous.is_some_and(|link| link != before.link) {
             return Err((format!("the link {}", before.link), "another one".into()));
         }
-        let records = body
-            .records(header, &identity.origin(), identity.chained)
+        let (slots, last) = body
+            .slots(header, identity)
             .map_err(|seen| ("records".to_owned(), seen))?;
-        for record in &records {
-            self.record(header.partition, record, identity.chained)?;
+        for slot in &slots {
+            match slot {
+                Slot::Kept(record) => self.record(header.partition, record, identity.chained)?,
+                Slot::Trimmed(husk) => self.husk(header.partition, husk, identity.chained),
+            }
+        }
+        let found = self.partitions[header.partition.index()].link;
+        if identity.chained && found != last {
+            return Err((format!("the link {found}"), format!("{last} behind a batch")));
         }
         Ok(())
+    }
+
+    /// What is left of a record keeps the chain whole.
+    fn husk(&mut self, partition: Partition, husk: &Husk, chained: bool) {
+        self.found.trimmed += 1;
+        self.trimmed = true;
+        let at = &mut self.partitions[partition.index()];
+        at.last.0 += 1;
+        if chained {
+            at.link = at.link.next(husk.kind, husk.version, husk.digest);
+        }
     }
 
     fn record(
@@ -334,7 +366,7 @@ impl Check {
         let expected = match before {
             _ if record.kind == Kind::Baseline => version,
             Some(before) => before + 1,
-            None if self.whole => 1,
+            None if self.whole && !self.trimmed => 1,
             None => version,
         };
         if version == expected {

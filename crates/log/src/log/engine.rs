@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use everfold_engine::engine::{
     AppendError, Appended, Area, Batch, BoxFuture, Chunk, Claim, Engine, Entries, Epoch, Finding,
-    Identity, Limits, OwnerError, Put, PutError, Query, ReadError, ReadLimit, Revision,
+    Identity, Limits, OwnerError, Put, PutError, Query, ReadError, ReadLimit, Revision, Trim, TrimError, Trimmed,
 };
 use everfold_engine::{EntityKey, Offset, Partition, Record, Stamp};
 
@@ -99,6 +99,15 @@ impl Engine for Log {
         limit: usize,
     ) -> BoxFuture<'a, Result<Chunk, ReadError>> {
         Box::pin(self.events_like(partition, query, after, limit))
+    }
+
+    fn trim(&self, trim: Trim) -> BoxFuture<'_, Result<Trimmed, TrimError>> {
+        Box::pin(async move {
+            let upkeep = Arc::clone(&self.upkeep);
+            self.blocking("trim", move || upkeep.trim(trim))
+                .await
+                .unwrap_or_else(|| Err(TrimError::Unavailable("the process is ending".into())))
+        })
     }
 
     fn put(&self, put: Put) -> BoxFuture<'_, Result<Revision, PutError>> {

@@ -46,7 +46,39 @@ impl Log {
             events.extend(found.into_iter().filter(of_entity));
             rest = behind;
         }
-        Ok(events)
+        let first = events.first().map(|first| first.local.version);
+        let whole = first.is_some_and(|first| first == after + 1) || !self.source.is_trimmed();
+        match whole || limit == 0 {
+            true => Ok(events),
+            false => self.behind_baseline(partition, entity, after, limit, events).await,
+        }
+    }
+
+    /// The same where the first events are missing: the baseline that stands for them, if there is
+    /// one, and what follows it.
+    async fn behind_baseline(
+        &self,
+        partition: Partition,
+        entity: &EntityKey,
+        after: u64,
+        limit: usize,
+        events: Vec<Arc<Record>>,
+    ) -> Result<Vec<Arc<Record>>, ReadError> {
+        let (upkeep, key) = (Arc::clone(&self.upkeep), entity.clone());
+        let baseline = self
+            .stored(move |_| upkeep.baseline(partition, &key))
+            .await?
+            .filter(|baseline| baseline.local.version > after);
+        let Some(baseline) = baseline else {
+            return Ok(events);
+        };
+        let version = baseline.local.version;
+        let mut history = vec![baseline];
+        if limit > 1 {
+            let rest = Box::pin(self.events_of(partition, entity, version, limit - 1));
+            history.extend(rest.await?);
+        }
+        Ok(history)
     }
 
     /// All offsets of an entity's events with versions above `after`; perhaps others too.

@@ -60,7 +60,11 @@ impl Log {
         // What is on its way to the disk is in the tail already, and not to be seen.
         records.retain(|record| (after.0 + 1..=safe_head.0).contains(&record.local.offset.0));
         let found = records.len();
-        whole_units(&mut records, limit);
+        if self.source.is_trimmed() {
+            units_with_gaps(&mut records, limit);
+        } else {
+            whole_units(&mut records, limit);
+        }
         let next = match records.last() {
             Some(last) if records.len() < found => last.local.offset,
             _ => until.min(safe_head).max(after),
@@ -130,4 +134,22 @@ fn frames_for(frames: &[FramePlace], next: Offset, limit: ReadLimit) -> Vec<Fram
         taken.push(*frame);
     }
     taken
+}
+
+/// As [`whole_units`], where the ends of units may have been trimmed: a unit ends where the next one
+/// begins, and frames hold whole units.
+fn units_with_gaps(records: &mut Vec<Arc<Record>>, limit: ReadLimit) {
+    let begin = |record: &Record| record.local.offset.0 - u64::from(record.portable.unit.index);
+    let (mut bytes, mut end) = (0, 0);
+    for index in 0..records.len() {
+        let record = &records[index];
+        bytes += record.portable.payload.len();
+        if end > 0 && (index >= limit.records || bytes > limit.bytes) {
+            break;
+        }
+        if records.get(index + 1).is_none_or(|next| begin(next) != begin(record)) {
+            end = index + 1;
+        }
+    }
+    records.truncate(end);
 }

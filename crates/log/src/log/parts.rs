@@ -7,7 +7,7 @@ use everfold_engine::{Offset, World};
 
 use crate::areas::{self, Areas};
 use crate::cache::ReadCache;
-use crate::disk::Disk;
+use crate::disk::{Disk, release};
 use crate::error::OpenError;
 use crate::index::{Runs, Subjects};
 use crate::journal::{End, Spare, is_spare};
@@ -15,6 +15,7 @@ use crate::open::{self, Report, Survey};
 use crate::options::Options;
 use crate::partition::Shard;
 use crate::read::Source;
+use crate::sealed;
 use crate::segment;
 use crate::segments::{Form, Segments};
 use crate::upkeep::{INDEXING, SEALING, Upkeep};
@@ -68,7 +69,8 @@ impl Parts {
             identity.incarnation,
             survey.forms.clone(),
         );
-        let source = Arc::new(Source::new(identity.clone(), segments, runs));
+        let trimmed = survey.trimmed.is_some();
+        let source = Arc::new(Source::new(identity.clone(), segments, runs, trimmed));
         let spare = Arc::new(Spare::new(Arc::clone(disk)));
         let upkeep = Arc::new(Upkeep::new(
             Arc::clone(disk),
@@ -80,6 +82,9 @@ impl Parts {
             Arc::clone(&spare),
         ));
         clear(&**disk, &spare, &survey)?;
+        for run in source.runs.forget_before(source.segments.first()) {
+            upkeep.release(&run.name)?;
+        }
         for (generation, form) in &survey.forms {
             if *generation < header.generation && !source.runs.cover(*generation) {
                 index_again(&**disk, &upkeep, &shards, *generation, *form)?;
@@ -116,7 +121,13 @@ fn clear(disk: &dyn Disk, spare: &Spare, survey: &Survey) -> Result<(), OpenErro
     for name in &survey.names {
         let packed = segment::generation(name)
             .is_some_and(|generation| survey.forms.get(&generation) == Some(&Form::Sealed));
-        if packed || is_spare(name) {
+        let first = survey.forms.keys().next().copied().unwrap_or(1);
+        let before = |generation: u64| generation < first;
+        let trimmed = segment::generation(name).is_some_and(before)
+            || sealed::generation(name).is_some_and(before);
+        if trimmed {
+            release(disk, name).map_err(OpenError::io(name))?;
+        } else if packed || is_spare(name) {
             spare.reuse(name).map_err(OpenError::io(name))?;
         } else if [INDEXING, SEALING].contains(&name.as_str()) {
             disk.remove(name).map_err(OpenError::io(name))?;

@@ -12,6 +12,7 @@ use crate::recovery::{Expectation, next_data};
 use crate::sealed;
 use crate::segment::{self, BadHeader, SegmentHeader};
 use crate::segments::Form;
+use crate::trim::{MARKER, Marker};
 
 /// What a directory holds.
 pub(crate) struct Survey {
@@ -19,6 +20,8 @@ pub(crate) struct Survey {
     pub(crate) names: Vec<String>,
     /// The segments in use, in the form to read them in.
     pub(crate) forms: BTreeMap<u64, Form>,
+    /// Where history begins, if some was trimmed.
+    pub(crate) trimmed: Option<Marker>,
     /// The segment that was written last.
     pub(crate) active: Segment,
 }
@@ -81,19 +84,28 @@ pub(crate) fn survey(disk: &dyn Disk) -> Result<Option<Survey>, OpenError> {
             }),
         };
     }
-    for (expected, found) in (1..).zip(forms.keys()) {
+    let trimmed = match names.iter().any(|name| name == MARKER) {
+        true => Some(Marker::read(disk)?),
+        false => None,
+    };
+    let first = trimmed.as_ref().map_or(1, |marker| marker.first);
+    // What is left of trimmed segments is on its way out.
+    forms = forms.split_off(&first);
+    for (expected, found) in (first..).zip(forms.keys()) {
         if expected != *found {
             return Err(missing(expected));
         }
     }
-    let mut last = forms.len() as u64;
+    let Some(mut last) = forms.keys().next_back().copied() else {
+        return Err(missing(first));
+    };
     let mut before = header_before(disk, &forms, last)?;
     let mut active = match forms[&last] {
         Form::Plain => read_header(disk, last, before.as_ref())?,
         // What is sealed was followed by another segment.
         Form::Sealed => return Err(missing(last + 1)),
     };
-    if active.is_none() && last > 1 {
+    if active.is_none() && last > first {
         // It was prepared, and not begun.
         forms.remove(&last);
         last -= 1;
@@ -107,9 +119,20 @@ pub(crate) fn survey(disk: &dyn Disk) -> Result<Option<Survey>, OpenError> {
     if let Some(before) = &before {
         check_neighbours(before, &active)?;
     }
+    let identity = &active.header.identity;
+    if let Some(marker) = &trimmed
+        && marker.incarnation != identity.incarnation
+    {
+        return Err(OpenError::MixedLogs {
+            file: MARKER.into(),
+            expected: identity.incarnation,
+            found: marker.incarnation,
+        });
+    }
     Ok(Some(Survey {
         names,
         forms,
+        trimmed,
         active,
     }))
 }
