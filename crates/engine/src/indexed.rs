@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use crate::engine::{
     AppendError, Appended, Area, Batch, BoxFuture, Chunk, Claim, Engine, Entries, Epoch, Finding,
-    Identity, Limits, OwnerError, Put, PutError, Query, ReadError, ReadLimit, Revision, Trim, TrimError, Trimmed,
+    Identity, Limits, OwnerError, Put, PutError, Query, ReadError, ReadLimit, Revision, Trim,
+    TrimError, Trimmed,
 };
 use crate::map::{Map, seeded};
 use crate::name::EntityKey;

@@ -68,7 +68,9 @@ impl Body {
         if !self.reduced {
             let records = self.records(header, identity)?;
             let link = records.last().map(|last| last.local.link);
-            let kept = records.into_iter().map(|record| Slot::Kept(Box::new(record)));
+            let kept = records
+                .into_iter()
+                .map(|record| Slot::Kept(Box::new(record)));
             return Ok((kept.collect(), link.unwrap_or_default()));
         }
         let mut link = self.previous.unwrap_or_default();

@@ -131,7 +131,12 @@ impl Loose {
     /// The frame's bytes at its place, without padding.
     pub(crate) fn bytes(&self, place: Place) -> Vec<u8> {
         let mut bytes = vec![0; HEADER + self.body.len()];
-        self.put(&mut bytes, self.header.flush, self.header.flush_start, place);
+        self.put(
+            &mut bytes,
+            self.header.flush,
+            self.header.flush_start,
+            place,
+        );
         bytes
     }
 

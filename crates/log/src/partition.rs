@@ -172,7 +172,9 @@ impl State {
 
     /// Everything up to here is indexed on disk, and nothing behind it.
     pub(crate) fn stored_until(&self) -> Offset {
-        self.waiting.first().map_or(self.before, |waiting| waiting.before)
+        self.waiting
+            .first()
+            .map_or(self.before, |waiting| waiting.before)
     }
 
     /// An offset before the first record with a stamp at or above `stamp`, if memory knows.

@@ -118,10 +118,7 @@ impl Source {
 
     /// Segments are packed and their files used again while they are read: what was not found as
     /// it was is looked for once more.
-    fn again_if_packed<T>(
-        &self,
-        read: impl Fn() -> Result<T, ReadError>,
-    ) -> Result<T, ReadError> {
+    fn again_if_packed<T>(&self, read: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
         let forms = self.segments.forms();
         read().or_else(|error| {
             if forms == self.segments.forms() {
@@ -132,9 +129,7 @@ impl Source {
     }
 
     fn holding(&self, partition: Partition, offset: Offset) -> Result<u64, ReadError> {
-        self.segments
-            .holding(partition, offset)
-            .map_err(read_error)
+        self.segments.holding(partition, offset).map_err(read_error)
     }
 
     fn plain_after(
@@ -178,7 +173,9 @@ impl Source {
             if *offset < until {
                 continue;
             }
-            let mut frames = run.frames(partition.0, Offset(*offset)).map_err(read_damage)?;
+            let mut frames = run
+                .frames(partition.0, Offset(*offset))
+                .map_err(read_damage)?;
             let found = frames.next().transpose().map_err(read_damage)?;
             let found = found.ok_or_else(|| self.lost(generation, partition, Offset(*offset)))?;
             // Where the next frame begins this one's records end.
@@ -203,6 +200,28 @@ impl Source {
         ReadError::Damaged(format!(
             "segment {generation}: expected offset {offset} of partition {partition}, found none"
         ))
+    }
+
+    /// The records of frames that were looked up in memory; `otherwise` finds them if their segment
+    /// was packed meanwhile.
+    pub(crate) fn frames_or<T>(
+        &self,
+        frames: &[FramePlace],
+        found: impl FnOnce(Vec<Arc<Record>>) -> T,
+        otherwise: impl FnOnce() -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        match self.frames(frames) {
+            Ok(records) => Ok(found(records)),
+            Err(error) => {
+                let plain = |place: &FramePlace| {
+                    self.segments.form(u64::from(place.generation)) == Some(Form::Plain)
+                };
+                match frames.iter().all(plain) {
+                    true => Err(error),
+                    false => otherwise(),
+                }
+            }
+        }
     }
 
     /// The records of frames, which are in order of place.
@@ -357,13 +376,17 @@ impl Source {
             let entry = blocks
                 .first()
                 .ok_or_else(|| self.lost(generation, partition, Offset(*offset)))?;
-            let here = rest.partition_point(|offset| *offset <= entry.last.0).max(1);
+            let here = rest
+                .partition_point(|offset| *offset <= entry.last.0)
+                .max(1);
             let raw = file.block(entry, true).map_err(read_damage)?;
             let mut found = Vec::new();
             for walked in Walk::through(raw) {
                 let (_, header, frame) = walked.map_err(|found| bad_block(&file, entry, found))?;
                 let next = rest.partition_point(|offset| *offset < header.first.0);
-                let hit = rest.get(next).is_some_and(|offset| *offset <= header.last().0);
+                let hit = rest
+                    .get(next)
+                    .is_some_and(|offset| *offset <= header.last().0);
                 if header.count > 0 && hit {
                     self.decode(&frame, &header, &mut found)
                         .map_err(|found| bad_block(&file, entry, &found))?;

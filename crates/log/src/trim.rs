@@ -63,9 +63,10 @@ impl Upkeep {
             trimmed.records += self.check_baselines(generation, end)?;
         }
         self.mark(end).map_err(trim_error)?;
-        let names = self.disk().list().map_err(|error| {
-            TrimError::Unavailable(error.to_string())
-        })?;
+        let names = self
+            .disk()
+            .list()
+            .map_err(|error| TrimError::Unavailable(error.to_string()))?;
         let gone = segments.forget_before(end);
         for run in self.source().runs.forget_before(end) {
             self.release(&run.name).map_err(trim_error)?;
@@ -112,11 +113,7 @@ impl Upkeep {
         Ok(count)
     }
 
-    fn trim_entity(
-        &self,
-        partition: Partition,
-        entity: &EntityKey,
-    ) -> Result<Trimmed, TrimError> {
+    fn trim_entity(&self, partition: Partition, entity: &EntityKey) -> Result<Trimmed, TrimError> {
         if self.shards().get(partition.index()).is_none() {
             return Err(ReadError::NoPartition(partition).into());
         }
@@ -149,7 +146,8 @@ impl Upkeep {
         self.mark(segments.first()).map_err(trim_error)?;
         for generation in generations {
             if segments.form(generation) == Some(Form::Plain) {
-                self.pack(generation, self.compression()).map_err(trim_error)?;
+                self.pack(generation, self.compression())
+                    .map_err(trim_error)?;
             }
             let goes = |record: &Record| {
                 record.kind == Kind::Event

@@ -191,7 +191,9 @@ impl Upkeep {
         parts: &[(u16, &Fresh, Offset)],
     ) -> Result<(), OpenError> {
         let span = (generation, generation);
-        let subjects = parts.iter().map(|(_, index, _)| index.subjects().count() as u64);
+        let subjects = parts
+            .iter()
+            .map(|(_, index, _)| index.subjects().count() as u64);
         let mut builder = self.builder(span, subjects.sum())?;
         let write = || {
             for (partition, index, last) in parts {
@@ -241,14 +243,16 @@ impl Upkeep {
             let subjects = group.iter().map(|run| run.subjects()).sum();
             let mut builder = self.builder(span, subjects)?;
             let forms = self.source.segments.forms();
-            let has_frames = |generation: u32| {
-                forms.get(&u64::from(generation)) == Some(&Form::Plain)
-            };
+            let has_frames =
+                |generation: u32| forms.get(&u64::from(generation)) == Some(&Form::Plain);
             let runs: Vec<&Run> = group.iter().map(|run| &**run).collect();
-            index::merge(&runs, &mut builder, &has_frames).map_err(|error| match error {
-                MergeError::Damaged(damage) => OpenError::Damaged(damage),
-                MergeError::Io(error) => OpenError::io(INDEXING)(error),
-            })?;
+            let stop = || self.is_closing();
+            match index::merge(&runs, &mut builder, &has_frames, &stop) {
+                Ok(()) => {}
+                Err(MergeError::Stopped) => return Ok(()),
+                Err(MergeError::Damaged(damage)) => return Err(damage.into()),
+                Err(MergeError::Io(error)) => return Err(OpenError::io(INDEXING)(error)),
+            }
             builder.finish().map_err(OpenError::io(INDEXING))?;
             self.publish_run(span)?;
         }
@@ -414,12 +418,7 @@ impl Upkeep {
 }
 
 /// Writes what one partition has in a segment, up to its last offset there.
-fn put_index(
-    builder: &mut Builder,
-    partition: u16,
-    index: &Fresh,
-    last: Offset,
-) -> io::Result<()> {
+fn put_index(builder: &mut Builder, partition: u16, index: &Fresh, last: Offset) -> io::Result<()> {
     let within = |place: &&FramePlace| place.first <= last;
     for place in index.frames().iter().take_while(within) {
         let key = Key::frame(partition, place.first.0);

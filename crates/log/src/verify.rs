@@ -67,7 +67,9 @@ pub fn verify(disk: &dyn Disk, progress: &mut dyn FnMut(u64, u64)) -> Result<Ver
         }
         Err(error) => return Err(error),
     };
-    check.trimmed = survey.as_ref().is_some_and(|survey| survey.trimmed.is_some());
+    check.trimmed = survey
+        .as_ref()
+        .is_some_and(|survey| survey.trimmed.is_some());
     if let Some(marker) = survey.as_ref().and_then(|survey| survey.trimmed.as_ref()) {
         check.partitions.clone_from(&marker.starts);
     }
@@ -145,7 +147,10 @@ impl Check {
                 file: file.to_owned(),
                 at: 24,
                 expected: format!("{expected}, its names, layout and chain"),
-                found: format!("incarnation {}: a segment of another log", identity.incarnation),
+                found: format!(
+                    "incarnation {}: a segment of another log",
+                    identity.incarnation
+                ),
             });
         }
         if self.whole && !self.partitions.is_empty() && self.partitions != *starts {
@@ -305,7 +310,10 @@ impl Check {
         }
         let found = self.partitions[header.partition.index()].link;
         if identity.chained && found != last {
-            return Err((format!("the link {found}"), format!("{last} behind a batch")));
+            return Err((
+                format!("the link {found}"),
+                format!("{last} behind a batch"),
+            ));
         }
         Ok(())
     }

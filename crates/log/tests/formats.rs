@@ -46,7 +46,10 @@ fn fill(log: &Log, owner: &mut Owner, versions: std::ops::RangeInclusive<u64>) -
     let mut last = Offset(0);
     for version in versions {
         let mut a = event("a", version, vec![version as u8; 600]);
-        a.portable.labels = vec![("colour".into(), ["red", "green"][version as usize % 2].into())];
+        a.portable.labels = vec![(
+            "colour".into(),
+            ["red", "green"][version as usize % 2].into(),
+        )];
         last = owner.append(log, vec![a, event("b", version, format!("b{version}"))]);
     }
     last

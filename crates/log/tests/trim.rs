@@ -39,7 +39,9 @@ fn key(entity: &str) -> EntityKey {
 
 fn history(log: &Log, entity: &str, after: u64) -> Vec<(Kind, u64)> {
     let records = now(log.read_entity(P0, &key(entity), after, 1000)).unwrap();
-    let versions = records.iter().map(|record| (record.kind, record.local.version));
+    let versions = records
+        .iter()
+        .map(|record| (record.kind, record.local.version));
     versions.collect()
 }
 

@@ -31,7 +31,10 @@ impl Query {
         record.kind == Kind::Event
             && one_of(&self.event_types, &portable.event_type)
             && one_of(&self.entity_types, &portable.entity.kind)
-            && self.labels.iter().all(|label| portable.labels.contains(label))
+            && self
+                .labels
+                .iter()
+                .all(|label| portable.labels.contains(label))
             && self.since.is_none_or(|since| recorded >= since)
             && !self.is_past(record)
     }

@@ -60,7 +60,11 @@ impl BlockWriter {
     pub(crate) fn push(&mut self, key: Key, value: &[u8]) {
         let bytes = key.bytes();
         let shared = match self.first {
-            Some(_) => bytes.iter().zip(&self.last).take_while(|(a, b)| a == b).count(),
+            Some(_) => bytes
+                .iter()
+                .zip(&self.last)
+                .take_while(|(a, b)| a == b)
+                .count(),
             None => 0,
         };
         self.bytes.put_u8(shared as u8);
@@ -149,7 +153,9 @@ impl Block {
 
     /// The last entry at or before `key`, if there is one.
     pub(crate) fn at_or_before(&self, key: Key) -> Option<usize> {
-        self.keys.partition_point(|found| *found <= key).checked_sub(1)
+        self.keys
+            .partition_point(|found| *found <= key)
+            .checked_sub(1)
     }
 
     /// About how much memory it takes.

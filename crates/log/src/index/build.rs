@@ -173,7 +173,10 @@ impl Builder {
         self.tail.filter = self.written + self.buffer.len() as u64;
         self.tail.pages = self.filter.pages.len() as u64;
         let position = self.tail.filter;
-        for (number, page) in std::mem::take(&mut self.filter.pages).into_iter().enumerate() {
+        for (number, page) in std::mem::take(&mut self.filter.pages)
+            .into_iter()
+            .enumerate()
+        {
             let at = position + (number * PAGE) as u64;
             let sum = block::sum(&page[4..], self.incarnation.0, at);
             self.buffer.put_u32(sum);

@@ -125,7 +125,11 @@ impl Fresh {
     /// Takes out the record that was pushed last.
     pub(crate) fn pop(&mut self, record: &Record, subjects: Subjects) {
         subjects.for_each(record, |subject, _| {
-            match self.subjects.get_mut(&subject).map(|places| &mut places.offsets) {
+            match self
+                .subjects
+                .get_mut(&subject)
+                .map(|places| &mut places.offsets)
+            {
                 Some(Offsets::Many(offsets)) if offsets.len() > 1 => drop(offsets.pop()),
                 Some(_) => drop(self.subjects.remove(&subject)),
                 None => {}
@@ -148,6 +152,8 @@ impl Fresh {
     }
 
     pub(crate) fn subjects(&self) -> impl Iterator<Item = (Subject, &Places)> {
-        self.subjects.iter().map(|(subject, places)| (*subject, places))
+        self.subjects
+            .iter()
+            .map(|(subject, places)| (*subject, places))
     }
 }

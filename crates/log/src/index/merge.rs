@@ -11,6 +11,8 @@ use crate::error::Damage;
 pub(crate) enum MergeError {
     Damaged(Damage),
     Io(io::Error),
+    /// There was no time for it.
+    Stopped,
 }
 
 impl From<Damage> for MergeError {
@@ -26,11 +28,13 @@ impl From<io::Error> for MergeError {
 }
 
 /// Gives all entries of `runs`, oldest first, to `builder`. Frames of segments for which
-/// `has_frames` is false are left out; small pieces of one subject are joined.
+/// `has_frames` is false are left out; small pieces of one subject are joined. Ends early once `stop`
+/// says so.
 pub(crate) fn merge(
     runs: &[&Run],
     builder: &mut Builder,
     has_frames: &dyn Fn(u32) -> bool,
+    stop: &dyn Fn() -> bool,
 ) -> Result<(), MergeError> {
     let mut sources = Vec::with_capacity(runs.len());
     for run in runs {
@@ -53,6 +57,9 @@ pub(crate) fn merge(
             break;
         };
         next.advance()?;
+        if stop() {
+            return Err(MergeError::Stopped);
+        }
         if key.is_frame() {
             Open::close(open.take(), builder)?;
             let generation = super::run::generation_of_frame(&value);

@@ -53,7 +53,8 @@ impl Run {
         let (file, length, bytes) =
             read().map_err(|error: std::io::Error| damage(0, "an index", error.to_string()))?;
         let at = length.saturating_sub(TAIL as u64);
-        let tail = decode_tail(&bytes, incarnation).map_err(|(expected, found)| damage(at, expected, found))?;
+        let tail = decode_tail(&bytes, incarnation)
+            .map_err(|(expected, found)| damage(at, expected, found))?;
         Ok(Self {
             name: name.to_owned(),
             file,
@@ -206,7 +207,10 @@ impl Run {
                 match cursor.next() {
                     Ok(Some((found, value))) if found.is_with(key) => {
                         return Some(decode_frame(found, &value).ok_or_else(|| {
-                            self.damage(0, format!("the frame of {} that cannot be read", found.first))
+                            self.damage(
+                                0,
+                                format!("the frame of {} that cannot be read", found.first),
+                            )
                         }));
                     }
                     Ok(Some((found, _))) if found < key => {}
@@ -231,7 +235,10 @@ fn decode_tail(bytes: &[u8], incarnation: Incarnation) -> Result<Tail, (&'static
     let parsed = |reader: &mut Reader<'_>| Some((reader.u32().ok()?, reader.u32().ok()?));
     let (format, sum) = parsed(&mut reader).unwrap_or_default();
     if format != FORMAT {
-        return Err(("an index of this version's format", format!("format {format}")));
+        return Err((
+            "an index of this version's format",
+            format!("format {format}"),
+        ));
     }
     if bytes.len() != TAIL || crc32fast::hash(&bytes[16..]) != sum {
         return Err(("the end of an index", "a checksum that is wrong".into()));

@@ -150,7 +150,10 @@ mod tests {
         let names: Vec<String> = [(9, 9), (1, 8), (3, 3), (10, 10), (1, 1)]
             .into_iter()
             .map(name)
-            .chain(["0000000001.log".into(), "0000000002-0000000001.index".into()])
+            .chain([
+                "0000000001.log".into(),
+                "0000000002-0000000001.index".into(),
+            ])
             .collect();
         let (chosen, covered) = choose(&names);
         assert_eq!(chosen, [(1, 8), (9, 9), (10, 10)]);

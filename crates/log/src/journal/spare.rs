@@ -80,7 +80,7 @@ impl Spare {
     }
 
     /// Gives a used file the name of the segment, once it holds nothing but zeros.
-    fn from_used(&self, state: &mut State, name: &str) -> io::Result<()> {
+    fn take_used(&self, state: &mut State, name: &str) -> io::Result<()> {
         let taken = self.disk.list()?.iter().any(|other| other == name);
         let Some(used) = state.used.last().filter(|_| !taken) else {
             return Ok(());
@@ -118,7 +118,7 @@ impl Spare {
             return Ok(ready.clone());
         }
         let name = segment::name(generation);
-        self.from_used(&mut state, &name)?;
+        self.take_used(&mut state, &name)?;
         let file = self.disk.open(&name, Access::Journal)?;
         let block = BLOCK as u64;
         let mut length = file.len()? / block * block;

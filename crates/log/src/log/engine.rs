@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use everfold_engine::engine::{
     AppendError, Appended, Area, Batch, BoxFuture, Chunk, Claim, Engine, Entries, Epoch, Finding,
-    Identity, Limits, OwnerError, Put, PutError, Query, ReadError, ReadLimit, Revision, Trim, TrimError, Trimmed,
+    Identity, Limits, OwnerError, Put, PutError, Query, ReadError, ReadLimit, Revision, Trim,
+    TrimError, Trimmed,
 };
 use everfold_engine::{EntityKey, Offset, Partition, Record, Stamp};
 

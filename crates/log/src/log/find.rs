@@ -117,7 +117,9 @@ fn subjects_of(query: &Query, subjects: Subjects) -> Vec<Subject> {
         return of_events;
     }
     let entity_types = query.entity_types.iter();
-    entity_types.map(|name| subjects.entity_type(name)).collect()
+    entity_types
+        .map(|name| subjects.entity_type(name))
+        .collect()
 }
 
 /// The first `wanted` of all offsets, and up to where these are all there are.
@@ -173,7 +175,12 @@ impl Source {
         let mut offsets = Vec::new();
         for subject in subjects {
             let mut taken = 0;
-            for run in self.runs.list().iter().filter(|run| run.generations().1 >= from) {
+            for run in self
+                .runs
+                .list()
+                .iter()
+                .filter(|run| run.generations().1 >= from)
+            {
                 if taken >= wanted || !run.may_hold(partition.0, *subject).map_err(read_damage)? {
                     continue;
                 }
@@ -217,7 +224,9 @@ impl Source {
         let blocks = directory.from(partition.0, Offset(0));
         let earlier = blocks.partition_point(|block| block.stamp < stamp.0);
         let last = earlier.checked_sub(1).and_then(|index| blocks.get(index));
-        Ok(last.map_or(before, |block| Offset(block.first.0.saturating_sub(1)).max(before)))
+        Ok(last.map_or(before, |block| {
+            Offset(block.first.0.saturating_sub(1)).max(before)
+        }))
     }
 
     /// The same within a segment that is not packed, which begins behind `low`.

@@ -50,7 +50,10 @@ impl Log {
         let whole = first.is_some_and(|first| first == after + 1) || !self.source.is_trimmed();
         match whole || limit == 0 {
             true => Ok(events),
-            false => self.behind_baseline(partition, entity, after, limit, events).await,
+            false => {
+                self.behind_baseline(partition, entity, after, limit, events)
+                    .await
+            }
         }
     }
 
@@ -97,7 +100,10 @@ impl Log {
                 .await?;
             layers.extend(stored);
         }
-        let mut offsets: Vec<u64> = layers.into_iter().flat_map(|(_, offsets)| offsets).collect();
+        let mut offsets: Vec<u64> = layers
+            .into_iter()
+            .flat_map(|(_, offsets)| offsets)
+            .collect();
         // A segment may have been indexed on disk, and merged, since memory was asked.
         offsets.sort_unstable();
         offsets.dedup();
@@ -114,6 +120,7 @@ impl Log {
         let Places {
             mut found,
             frames,
+            in_frames,
             stored,
         } = places_of(&shard.state(), offsets);
         if frames.is_empty() && stored.is_empty() {
@@ -125,7 +132,11 @@ impl Log {
         let mut old = self
             .stored(move |source| {
                 let mut old = source.at(partition, &stored)?;
-                old.extend(source.frames(&frames)?);
+                old.extend(source.frames_or(
+                    &frames,
+                    |records| records,
+                    || source.at(partition, &in_frames),
+                )?);
                 // A frame on disk may reach into the tail: what was found there comes from there.
                 old.retain(|record| {
                     let offset = record.local.offset.0;
@@ -150,7 +161,12 @@ pub(super) fn in_memory(state: &State, subject: Subject, after: u64) -> InMemory
     for (generation, places, last) in state.layers(subject) {
         let mut offsets = Vec::new();
         if let Some(places) = places {
-            offsets.extend(places.after_version(after).iter().filter(|at| **at <= last.0));
+            offsets.extend(
+                places
+                    .after_version(after)
+                    .iter()
+                    .filter(|at| **at <= last.0),
+            );
             // Versions grow: what lies before is older. Other segments may lie in between, but no
             // newer ones.
             known.complete |= places.reaches_back_to(after);
@@ -166,6 +182,8 @@ pub(super) fn in_memory(state: &State, subject: Subject, after: u64) -> InMemory
 struct Places {
     found: Vec<Arc<Record>>,
     frames: Vec<FramePlace>,
+    /// The offsets that these frames hold.
+    in_frames: Vec<u64>,
     /// Offsets in segments that are indexed on disk.
     stored: Vec<u64>,
 }
@@ -174,6 +192,7 @@ fn places_of(state: &State, offsets: &[u64]) -> Places {
     let mut places = Places {
         found: Vec::new(),
         frames: Vec::new(),
+        in_frames: Vec::new(),
         stored: Vec::new(),
     };
     for offset in offsets {
@@ -183,6 +202,7 @@ fn places_of(state: &State, offsets: &[u64]) -> Places {
         }
         match state.frames_from(Offset(*offset)) {
             Some(frames) => {
+                places.in_frames.push(*offset);
                 if let Some(frame) = frames.first()
                     && places.frames.last() != Some(frame)
                 {

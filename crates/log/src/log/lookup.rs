@@ -46,12 +46,17 @@ impl Log {
                 until: records.last().map_or(after, |last| last.local.offset),
                 records,
             },
-            Where::Frames(frames) => self.stored(move |source| {
-                let records = source.frames(&frames)?;
-                let until = records.last().map_or(after, |last| last.local.offset);
-                Ok(Stretch { records, until })
-            })
-            .await?,
+            Where::Frames(frames) => {
+                self.stored(move |source| {
+                    let found = |records: Vec<Arc<Record>>| Stretch {
+                        until: records.last().map_or(after, |last| last.local.offset),
+                        records,
+                    };
+                    let otherwise = || source.after(partition, after, limit);
+                    source.frames_or(&frames, found, otherwise)
+                })
+                .await?
+            }
             Where::Stored => {
                 self.stored(move |source| source.after(partition, after, limit))
                     .await?
@@ -147,7 +152,10 @@ fn units_with_gaps(records: &mut Vec<Arc<Record>>, limit: ReadLimit) {
         if end > 0 && (index >= limit.records || bytes > limit.bytes) {
             break;
         }
-        if records.get(index + 1).is_none_or(|next| begin(next) != begin(record)) {
+        if records
+            .get(index + 1)
+            .is_none_or(|next| begin(next) != begin(record))
+        {
             end = index + 1;
         }
     }

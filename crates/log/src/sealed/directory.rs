@@ -75,7 +75,9 @@ impl Directory {
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.entries.len() * BlockEntry::BYTES);
-        self.entries.iter().for_each(|entry| entry.encode(&mut bytes));
+        self.entries
+            .iter()
+            .for_each(|entry| entry.encode(&mut bytes));
         bytes
     }
 

@@ -27,10 +27,7 @@ pub(crate) struct SealedFile {
 }
 
 /// Opens a sealed segment and reads its header.
-fn open(
-    disk: &dyn Disk,
-    generation: u64,
-) -> Result<(Arc<dyn File>, u64, SealedHeader), OpenError> {
+fn open(disk: &dyn Disk, generation: u64) -> Result<(Arc<dyn File>, u64, SealedHeader), OpenError> {
     let name = name(generation);
     let read = || {
         let file = disk.open(&name, Access::Read)?;
@@ -92,7 +89,12 @@ impl SealedFile {
         self.header.segment.identity.incarnation.0
     }
 
-    pub(crate) fn damage(&self, at: u64, expected: impl Into<String>, found: impl Into<String>) -> Damage {
+    pub(crate) fn damage(
+        &self,
+        at: u64,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Damage {
         Damage {
             file: self.name.clone(),
             at,

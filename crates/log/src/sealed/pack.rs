@@ -72,8 +72,7 @@ impl Packer {
 
     /// Whether the next frame begins a block, so that the stamp of its first record is wanted.
     pub(crate) fn begins_block(&self, header: &FrameHeader) -> bool {
-        let other =
-            |open: &Open| open.partition != header.partition.0 || open.raw.len() >= BLOCK;
+        let other = |open: &Open| open.partition != header.partition.0 || open.raw.len() >= BLOCK;
         self.open.as_ref().is_none_or(other)
     }
 

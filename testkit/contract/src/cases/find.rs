@@ -42,7 +42,8 @@ fn word(number: u64) -> Text {
 }
 
 fn queries(records: &[Record]) -> Vec<Query> {
-    let label = |name: &str, value: &str| (Text::from(name.to_owned()), Text::from(value.to_owned()));
+    let label =
+        |name: &str, value: &str| (Text::from(name.to_owned()), Text::from(value.to_owned()));
     let time = |share: usize| {
         let record = records.get(records.len() * share / 4);
         record.map_or(Timestamp(0), Record::recorded)
@@ -90,12 +91,11 @@ fn queries(records: &[Record]) -> Vec<Query> {
 }
 
 /// Everything that a query finds, some at a time.
-async fn find_all(
-    engine: &dyn Engine,
-    query: &Query,
-    limit: usize,
-) -> Checked<Vec<Record>> {
-    let head = engine.safe_head(P).await.tried("asking for the safe head")?;
+async fn find_all(engine: &dyn Engine, query: &Query, limit: usize) -> Checked<Vec<Record>> {
+    let head = engine
+        .safe_head(P)
+        .await
+        .tried("asking for the safe head")?;
     let (mut found, mut after) = (Vec::new(), Offset(0));
     while after < head {
         let chunk = engine
