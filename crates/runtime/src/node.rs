@@ -20,28 +20,13 @@ use crate::handler::{
     Feed, Ground, HandlerStatus, Ownership, Parked, ReactorTask, RunningReactor, check_schemas,
 };
 use crate::key::Key;
-use crate::owner::{self, Owner, OwnerStatus, Router, Sent, Strength, Watch};
+use crate::options::{NodeOptions, StateOptions};
+use crate::owner::{self, Loader, Owner, OwnerStatus, Router, Sent, Strength, Watch};
 use crate::schema::Registry;
 use crate::sending::Sending;
 use crate::stream::StreamRef;
 use crate::together::TogetherRef;
 use crate::view::{Row, Running, RunningView, View, ViewRef};
-
-/// How a node runs.
-#[derive(Clone, Debug)]
-pub struct NodeOptions {
-    /// Commands that may wait per partition before new ones are refused as overload.
-    pub waiting_commands: usize,
-}
-
-impl Default for NodeOptions {
-    /// 16,384 waiting commands per partition.
-    fn default() -> Self {
-        Self {
-            waiting_commands: 16_384,
-        }
-    }
-}
 
 /// A running application: takes commands, answers queries.
 pub struct Node {
@@ -51,12 +36,13 @@ pub struct Node {
     views: Vec<Arc<dyn Running>>,
     reactors: Vec<RunningReactor>,
     owners: Vec<Arc<OwnerStatus>>,
+    state: StateOptions,
     ended: Vec<watch::Receiver<bool>>,
     stop_handlers: watch::Sender<bool>,
     stop_owners: watch::Sender<bool>,
 }
 
-/// What an owner has in memory.
+/// What an owner has in memory, and has done since the node began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct OwnerReport {
     /// The partition.
@@ -65,6 +51,20 @@ pub struct OwnerReport {
     pub epoch: u64,
     /// Entities in memory.
     pub entities: u64,
+    /// Their estimated bytes; see [`StateOptions::memory_bytes`].
+    pub entity_bytes: u64,
+    /// Entities that have left memory to keep within its budget.
+    pub passivations: u64,
+    /// Entities that were read into memory.
+    pub loads: u64,
+    /// How many of these began with a snapshot.
+    pub snapshot_hits: u64,
+    /// Snapshots of entities that were stored.
+    pub snapshots: u64,
+    /// The partition's stored state stands for the log up to this offset, if this node stored one.
+    pub stored: u64,
+    /// Records that the last claim read because they were above the stored state.
+    pub replayed: u64,
     /// Batches appended by this ownership.
     pub batches: u64,
     /// The last settled offset.
@@ -87,6 +87,10 @@ impl Node {
         let (stop_owners, closing) = watch::channel(false);
         let (stop_handlers, stop) = watch::channel(false);
         let (mut inboxes, mut states, mut owners, mut ended) = (vec![], vec![], vec![], vec![]);
+        let share = StateOptions {
+            memory_bytes: options.state.memory_bytes / usize::from(layout.partitions),
+            ..options.state
+        };
         for partition in layout.all() {
             let (sender, inbox) = mpsc::channel(options.waiting_commands.max(1));
             let (ready, state) = watch::channel(None);
@@ -100,6 +104,7 @@ impl Node {
                 closing: closing.clone(),
                 ready,
                 status: status.clone(),
+                options: share,
             };
             let (end, over) = watch::channel(false);
             let task = async move {
@@ -120,6 +125,7 @@ impl Node {
             views: Vec::new(),
             reactors: Vec::new(),
             owners,
+            state: options.state,
             ended,
             stop_handlers,
             stop_owners,
@@ -300,6 +306,13 @@ impl Node {
                 partition: partition.0,
                 epoch: status.epoch.load(Ordering::Relaxed),
                 entities: status.residents.load(Ordering::Relaxed),
+                entity_bytes: status.bytes.load(Ordering::Relaxed),
+                passivations: status.passivations.load(Ordering::Relaxed),
+                loads: status.loads.load(Ordering::Relaxed),
+                snapshot_hits: status.snapshot_hits.load(Ordering::Relaxed),
+                snapshots: status.snapshots.load(Ordering::Relaxed),
+                stored: status.stored.load(Ordering::Relaxed),
+                replayed: status.replayed.load(Ordering::Relaxed),
                 batches: status.batches.load(Ordering::Relaxed),
                 safe_head: position.offset(partition).0,
             })
@@ -333,7 +346,11 @@ impl Node {
             .clone();
         let until = version.unwrap_or(u64::MAX);
         let encode = kind.encode_state;
-        let resident = owner::load(self.engine.as_ref(), kind, entity, until).await?;
+        let loader = Loader {
+            engine: self.engine.as_ref(),
+            options: &self.state,
+        };
+        let resident = loader.load(kind, entity, until).await?.resident;
         if resident.version == 0 {
             return Ok(None);
         }

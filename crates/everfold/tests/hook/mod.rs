@@ -10,7 +10,7 @@ use everfold::engine::memory::Memory;
 use everfold::engine::slot::Partition;
 use everfold::engine::{Bytes, EntityKey, Offset, Record, Stamp, World};
 use everfold::prelude::*;
-use everfold::{Node, NodeOptions};
+use everfold::{Node, NodeOptions, StateOptions};
 use everfold_sim::Simulation;
 
 use crate::bank::Account;
@@ -30,6 +30,8 @@ pub struct Mode {
     /// So many puts happen, but their answer is lost.
     pub lost_puts: u32,
     pub scan_delay: Duration,
+    /// Reading an entity takes so long.
+    pub read_delay: Duration,
     pub put_delay: Option<(Partition, Duration)>,
 }
 
@@ -74,6 +76,21 @@ pub async fn open(
     world: &Arc<dyn World>,
 ) -> Node {
     let node = application.open_on(engine, world.clone(), NodeOptions::default());
+    node.await.unwrap()
+}
+
+/// Opens with a state store that is set up as a test asks for.
+pub async fn open_with(
+    application: Application,
+    engine: Arc<dyn Engine>,
+    world: &Arc<dyn World>,
+    state: StateOptions,
+) -> Node {
+    let options = NodeOptions {
+        state,
+        ..NodeOptions::default()
+    };
+    let node = application.open_on(engine, world.clone(), options);
     node.await.unwrap()
 }
 
@@ -188,7 +205,13 @@ impl Engine for Hook {
         if self.mode().unreadable {
             return Box::pin(async { Err(ReadError::Unavailable("for now".into())) });
         }
-        self.inner.read_entity(partition, entity, after, limit)
+        Box::pin(async move {
+            let delay = self.mode().read_delay;
+            self.pause(delay).await;
+            self.inner
+                .read_entity(partition, entity, after, limit)
+                .await
+        })
     }
 
     fn put(&self, put: Put) -> BoxFuture<'_, Result<Revision, PutError>> {

@@ -13,11 +13,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::Residents;
 use super::batch::Batch;
-use super::recover::Tail;
+use super::recover::{Recovery, Tail};
 use super::serve::{End, LEAST_SWEPT, MOST_UNITS, Serving};
 use super::work::{Answer, Work};
 use crate::error::CommandError;
 use crate::handler::{Ownership, raised};
+use crate::options::StateOptions;
 use crate::schema::Registry;
 
 /// How an owner is doing, for inspection.
@@ -26,6 +27,13 @@ pub(crate) struct OwnerStatus {
     pub(crate) epoch: AtomicU64,
     pub(crate) residents: AtomicU64,
     pub(crate) batches: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) loads: AtomicU64,
+    pub(crate) snapshot_hits: AtomicU64,
+    pub(crate) passivations: AtomicU64,
+    pub(crate) snapshots: AtomicU64,
+    pub(crate) stored: AtomicU64,
+    pub(crate) replayed: AtomicU64,
 }
 
 /// Owns one partition for as long as the node runs.
@@ -38,6 +46,8 @@ pub(crate) struct Owner {
     pub(crate) closing: watch::Receiver<bool>,
     pub(crate) ready: watch::Sender<Ownership>,
     pub(crate) status: Arc<OwnerStatus>,
+    /// With this partition's share of the memory.
+    pub(crate) options: StateOptions,
 }
 
 impl Owner {
@@ -85,9 +95,15 @@ impl Owner {
 
     async fn take_over(&self) -> Result<(Claim, Tail), OwnerError> {
         let claim = self.engine.claim(self.partition).await?;
-        let engine = self.engine.as_ref();
-        let mut tail =
-            Tail::read(engine, self.world.as_ref(), self.partition, claim.safe_head).await?;
+        let recovery = Recovery {
+            engine: self.engine.as_ref(),
+            world: self.world.as_ref(),
+            options: &self.options,
+            partition: self.partition,
+            epoch: claim.epoch,
+        };
+        let mut tail = recovery.read(claim.safe_head).await?;
+        self.status.replayed.store(tail.folded, Ordering::Relaxed);
         tail.clock.stamp = tail.clock.stamp.max(claim.floor);
         Ok((claim, tail))
     }
@@ -127,7 +143,7 @@ impl Owner {
             chained: self.engine.identity().chained,
             clock: tail.clock,
             known: tail.known,
-            residents: Residents::new(self.world.random()),
+            residents: Residents::new(self.world.random(), self.options.memory_bytes as u64),
             watchers: seeded(self.world.random()),
             durable: tail.head.max(claim.safe_head),
             durable_batch: 0,
@@ -138,10 +154,16 @@ impl Owner {
             full: false,
             halted: false,
             sweep_at: LEAST_SWEPT,
-            snapshots: None,
+            options: self.options,
+            state: tail.state,
+            keeper: None,
         };
+        if tail.foreign {
+            serving.keeper().clear_snapshots();
+        }
         let end = serving.run(&mut self.inbox, &mut self.closing).await;
         if matches!(end, End::Closed) {
+            serving.put_away().await;
             let _ = self.engine.release(self.partition, claim.epoch).await;
         }
         Some(end)
