@@ -19,6 +19,10 @@ pub struct Odds {
     pub lost_answer: u64,
     /// Not appended, and nobody says so.
     pub lost_append: u64,
+    /// Puts of states that do not happen.
+    pub failed_put: u64,
+    /// Puts of states that happen, but their answer is lost.
+    pub lost_put: u64,
     /// Acknowledged, but not appended: breaks the contract.
     pub lie: u64,
 }
@@ -170,7 +174,25 @@ impl Engine for Faulty {
     }
 
     fn put(&self, put: Put) -> BoxFuture<'_, Result<Revision, PutError>> {
-        self.inner.put(put)
+        Box::pin(async move {
+            if !["entities", "partition"].contains(&&*put.area.name) {
+                return self.inner.put(put).await;
+            }
+            let odds = *self.odds.lock().unwrap();
+            let dice = self.world.random() % 100;
+            let lost = || Err(PutError::Unavailable("the connection broke".into()));
+            self.world
+                .sleep(Duration::from_micros(self.world.random() % 2000))
+                .await;
+            if dice < odds.failed_put {
+                return lost();
+            }
+            let put = self.inner.put(put).await;
+            if dice < odds.failed_put + odds.lost_put {
+                return lost();
+            }
+            put
+        })
     }
 
     fn revision<'a>(&'a self, area: &'a Area) -> BoxFuture<'a, Result<Revision, ReadError>> {

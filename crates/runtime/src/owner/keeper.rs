@@ -20,6 +20,19 @@ const PUT_BYTES: usize = 1 << 20;
 /// How often a put is tried.
 const ATTEMPTS: u32 = 5;
 
+/// Between two series of tries to store a partition's state.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// What became of a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    Stored,
+    /// The store does not take it now.
+    NotNow,
+    /// This ownership is over.
+    Never,
+}
+
 type Changes = Vec<(Bytes, Option<Bytes>)>;
 
 /// Writes one area for one ownership.
@@ -38,14 +51,14 @@ impl Writer {
         }
     }
 
-    /// Stores changes as one; says whether they are stored.
+    /// Stores changes as one, trying for a second or two.
     pub(crate) async fn write(
         &mut self,
         engine: &dyn Engine,
         world: &dyn World,
         clear: bool,
         changes: Changes,
-    ) -> bool {
+    ) -> Written {
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 world.sleep(Duration::from_millis(50 << attempt)).await;
@@ -68,14 +81,14 @@ impl Writer {
             match engine.put(put).await {
                 Ok(revision) => {
                     self.revision = Some(revision);
-                    return true;
+                    return Written::Stored;
                 }
                 // It may have happened; nobody else writes in this epoch, so it is done again.
                 Err(PutError::Unavailable(_)) => self.revision = None,
-                Err(_) => return false,
+                Err(_) => return Written::Never,
             }
         }
-        false
+        Written::NotNow
     }
 }
 
@@ -199,7 +212,7 @@ impl Task {
                             .write(engine, world, true, Changes::new())
                             .await;
                     }
-                    Order::Partition(cut) => self.keep_partition(cut).await,
+                    Order::Partition(cut) => self.keep_partition(cut, &orders).await,
                 }
             }
             if !changes.is_empty() {
@@ -211,7 +224,8 @@ impl Task {
     async fn keep_snapshots(&mut self, changes: Changes, bytes: usize) {
         let count = changes.len() as u64;
         let (engine, world) = (self.engine.as_ref(), self.world.as_ref());
-        if self.snapshots.write(engine, world, false, changes).await {
+        let written = self.snapshots.write(engine, world, false, changes).await;
+        if written == Written::Stored {
             self.status.snapshots.fetch_add(count, Ordering::Relaxed);
         }
         self.shared
@@ -219,19 +233,24 @@ impl Task {
             .fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
-    async fn keep_partition(&mut self, cut: Cut) {
+    /// Tries until it is stored or the ownership ends: cuts after it build on it.
+    async fn keep_partition(&mut self, cut: Cut, orders: &mpsc::UnboundedReceiver<Order>) {
         let (engine, world) = (self.engine.as_ref(), self.world.as_ref());
-        if self.shared.failed.load(Ordering::Acquire) {
-            return;
-        }
-        let stored = self
-            .partition
-            .write(engine, world, cut.clear, cut.changes)
-            .await;
-        if stored {
-            self.status.stored.store(cut.offset.0, Ordering::Relaxed);
-        } else {
-            self.shared.failed.store(true, Ordering::Release);
+        let failed = &self.shared.failed;
+        while !failed.load(Ordering::Acquire) {
+            let changes = cut.changes.clone();
+            match self
+                .partition
+                .write(engine, world, cut.clear, changes)
+                .await
+            {
+                Written::Stored => {
+                    self.status.stored.store(cut.offset.0, Ordering::Relaxed);
+                    break;
+                }
+                Written::NotNow if !orders.is_closed() => world.sleep(PAUSE).await,
+                Written::NotNow | Written::Never => failed.store(true, Ordering::Release),
+            }
         }
         self.shared.cutting.store(false, Ordering::Release);
     }

@@ -7,7 +7,7 @@ use everfold_engine::engine::{Engine, Epoch, OwnerError, ReadError, ReadLimit};
 use everfold_engine::slot::Partition;
 
 use super::batch::Clock;
-use super::keeper::Writer;
+use super::keeper::{Writer, Written};
 use super::known::Known;
 use super::partition_state::{Found, PartitionState, partition_area};
 use crate::options::{StateOptions, StateStore};
@@ -102,10 +102,9 @@ impl Recovery<'_> {
                 // So that neither the memory fills, nor a start that is cut short was in vain.
                 if state.is_due(&self.options.partitions) {
                     let cut = state.cut(incarnation, tail.known.forgotten());
-                    if !writer
-                        .write(self.engine, self.world, cut.clear, cut.changes)
-                        .await
-                    {
+                    let (engine, world) = (self.engine, self.world);
+                    let written = writer.write(engine, world, cut.clear, cut.changes);
+                    if written.await != Written::Stored {
                         tail.state = None;
                     }
                 }
