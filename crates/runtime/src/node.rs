@@ -4,7 +4,6 @@ use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use everfold_engine::engine::{Engine, Epoch, OwnerError, ReadError};
@@ -21,7 +20,7 @@ use crate::handler::{
 };
 use crate::key::Key;
 use crate::options::{NodeOptions, StateOptions};
-use crate::owner::{self, Loader, Owner, OwnerStatus, Router, Sent, Strength, Watch};
+use crate::owner::{self, Loader, Owner, OwnerReport, OwnerStatus, Router, Sent, Strength, Watch};
 use crate::schema::Registry;
 use crate::sending::Sending;
 use crate::stream::StreamRef;
@@ -40,35 +39,6 @@ pub struct Node {
     ended: Vec<watch::Receiver<bool>>,
     stop_handlers: watch::Sender<bool>,
     stop_owners: watch::Sender<bool>,
-}
-
-/// What an owner has in memory, and has done since the node began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct OwnerReport {
-    /// The partition.
-    pub partition: u16,
-    /// The fencing number.
-    pub epoch: u64,
-    /// Entities in memory.
-    pub entities: u64,
-    /// Their estimated bytes; see [`StateOptions::memory_bytes`].
-    pub entity_bytes: u64,
-    /// Entities that have left memory to keep within its budget.
-    pub passivations: u64,
-    /// Entities that were read into memory.
-    pub loads: u64,
-    /// How many of these began with a snapshot.
-    pub snapshot_hits: u64,
-    /// Snapshots of entities that were stored.
-    pub snapshots: u64,
-    /// The partition's stored state stands for the log up to this offset, if this node stored one.
-    pub stored: u64,
-    /// Records that the last claim read because they were above the stored state.
-    pub replayed: u64,
-    /// Batches appended by this ownership.
-    pub batches: u64,
-    /// The last settled offset.
-    pub safe_head: u64,
 }
 
 impl Node {
@@ -302,20 +272,7 @@ impl Node {
         Ok(layout
             .all()
             .zip(&self.owners)
-            .map(|(partition, status)| OwnerReport {
-                partition: partition.0,
-                epoch: status.epoch.load(Ordering::Relaxed),
-                entities: status.residents.load(Ordering::Relaxed),
-                entity_bytes: status.bytes.load(Ordering::Relaxed),
-                passivations: status.passivations.load(Ordering::Relaxed),
-                loads: status.loads.load(Ordering::Relaxed),
-                snapshot_hits: status.snapshot_hits.load(Ordering::Relaxed),
-                snapshots: status.snapshots.load(Ordering::Relaxed),
-                stored: status.stored.load(Ordering::Relaxed),
-                replayed: status.replayed.load(Ordering::Relaxed),
-                batches: status.batches.load(Ordering::Relaxed),
-                safe_head: position.offset(partition).0,
-            })
+            .map(|(partition, status)| status.report(partition, position.offset(partition)))
             .collect())
     }
 

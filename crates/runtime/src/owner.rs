@@ -21,6 +21,7 @@ mod snapshot;
 mod unit;
 mod work;
 
+pub use ownership::OwnerReport;
 pub(crate) use ownership::{Owner, OwnerStatus};
 pub(crate) use read::{Strength, Watch};
 pub(crate) use residents::Residents;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use everfold_engine::World;
 use everfold_engine::engine::{BoxFuture, Claim, Engine, OwnerError};
 use everfold_engine::map::seeded;
 use everfold_engine::slot::Partition;
+use everfold_engine::{Offset, World};
 use tokio::sync::{mpsc, watch};
 
 use super::Residents;
@@ -34,6 +34,55 @@ pub(crate) struct OwnerStatus {
     pub(crate) snapshots: AtomicU64,
     pub(crate) stored: AtomicU64,
     pub(crate) replayed: AtomicU64,
+}
+
+/// What an owner has in memory, and has done since the node began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct OwnerReport {
+    /// The partition.
+    pub partition: u16,
+    /// The fencing number.
+    pub epoch: u64,
+    /// Entities in memory.
+    pub entities: u64,
+    /// Their estimated bytes; see [`crate::StateOptions::memory_bytes`].
+    pub entity_bytes: u64,
+    /// Entities that have left memory to keep within its budget.
+    pub passivations: u64,
+    /// Entities that were read into memory.
+    pub loads: u64,
+    /// How many of these began with a snapshot.
+    pub snapshot_hits: u64,
+    /// Snapshots of entities that were stored.
+    pub snapshots: u64,
+    /// The partition's stored state stands for the log up to this offset, if this node stored one.
+    pub stored: u64,
+    /// Records that the last claim read because they were above the stored state.
+    pub replayed: u64,
+    /// Batches appended by this ownership.
+    pub batches: u64,
+    /// The last settled offset.
+    pub safe_head: u64,
+}
+
+impl OwnerStatus {
+    pub(crate) fn report(&self, partition: Partition, safe_head: Offset) -> OwnerReport {
+        let read = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+        OwnerReport {
+            partition: partition.0,
+            epoch: read(&self.epoch),
+            entities: read(&self.residents),
+            entity_bytes: read(&self.bytes),
+            passivations: read(&self.passivations),
+            loads: read(&self.loads),
+            snapshot_hits: read(&self.snapshot_hits),
+            snapshots: read(&self.snapshots),
+            stored: read(&self.stored),
+            replayed: read(&self.replayed),
+            batches: read(&self.batches),
+            safe_head: safe_head.0,
+        }
+    }
 }
 
 /// Owns one partition for as long as the node runs.
@@ -154,6 +203,7 @@ impl Owner {
             full: false,
             halted: false,
             sweep_at: LEAST_SWEPT,
+            cramped: false,
             options: self.options,
             state: tail.state,
             keeper: None,

@@ -64,6 +64,9 @@ impl Serving {
     /// Lets entities leave memory until it is within its budget. Those stay that hold what is not
     /// durable, or that somebody waits for.
     pub(super) fn make_room(&mut self) {
+        if self.cramped {
+            return;
+        }
         let mut looks = LOOKS;
         while self.residents.is_over() {
             let (durable, watchers) = (self.durable_batch, &self.watchers);
@@ -71,6 +74,8 @@ impl Serving {
                 resident.touched > durable || watchers.contains_key(key)
             });
             let Some((entity, resident)) = left else {
+                // No more looks before something has become durable.
+                self.cramped = true;
                 break;
             };
             self.status.passivations.fetch_add(1, Ordering::Relaxed);

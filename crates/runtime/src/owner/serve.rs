@@ -74,6 +74,8 @@ pub(super) struct Serving {
     pub(super) halted: bool,
     /// With so many watched entities it is time to forget abandoned watchers.
     pub(super) sweep_at: usize,
+    /// Nobody could leave memory though it is over its budget.
+    pub(super) cramped: bool,
     pub(super) options: StateOptions,
     /// What is stored of the partition; none where nothing is.
     pub(super) state: Option<PartitionState>,

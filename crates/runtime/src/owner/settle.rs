@@ -92,6 +92,7 @@ impl Serving {
             self.store(snapshot);
         }
         self.keep_partition(false);
+        self.cramped = false;
         self.make_room();
         self.report();
     }

@@ -115,38 +115,27 @@ impl Loader<'_> {
         until: u64,
     ) -> Result<Loaded, CommandError> {
         let disk = self.options.store == StateStore::Disk && kind.decode_state.is_some();
-        let few = usize::try_from(self.options.replay_on_return).unwrap_or(usize::MAX);
-        // A short history needs no snapshot, so the first look goes to the log and is small.
-        let mut limit = if disk {
-            few.saturating_add(1).min(READ)
-        } else {
-            READ
-        };
         let mut loaded = Loaded {
             resident: Resident::new(kind.clone()),
             from_snapshot: false,
             folded: 0,
         };
-        let mut looked = !disk;
-        loop {
-            let version = loaded.resident.version;
-            let events = self.read(key, version, limit).await?;
-            if events.len() >= limit && !looked {
-                looked = true;
-                limit = READ;
-                if let Some((snapshot, rest)) = self.snapshot(&kind, key, until).await? {
-                    loaded.resident = snapshot;
-                    loaded.from_snapshot = true;
-                    // What followed it came with the proof of it.
-                    if self.fold(&mut loaded, key, &rest, until)? || rest.len() + 1 < READ {
-                        return Ok(loaded);
-                    }
-                    continue;
-                }
-                self.fold(&mut loaded, key, &events, until)?;
-                continue;
+        // A short history needs no snapshot; whether it is one costs a look into the index.
+        let few = self.options.replay_on_return;
+        if disk
+            && !self.read(key, few, 1).await?.is_empty()
+            && let Some((snapshot, rest)) = self.snapshot(&kind, key, until).await?
+        {
+            loaded.resident = snapshot;
+            loaded.from_snapshot = true;
+            // What followed it came with the proof of it.
+            if self.fold(&mut loaded, key, &rest, until)? || rest.len() + 1 < READ {
+                return Ok(loaded);
             }
-            if self.fold(&mut loaded, key, &events, until)? || events.len() < limit {
+        }
+        loop {
+            let events = self.read(key, loaded.resident.version, READ).await?;
+            if self.fold(&mut loaded, key, &events, until)? || events.len() < READ {
                 return Ok(loaded);
             }
         }
