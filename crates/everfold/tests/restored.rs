@@ -18,7 +18,7 @@ use everfold::engine::engine::{Area, Batch, Engine, Entries, Put, ReadLimit};
 use everfold::engine::memory::Memory;
 use everfold::engine::slot::Partition;
 use everfold::engine::world::new_id;
-use everfold::engine::{Bytes, Offset, Record, Uuid, World};
+use everfold::engine::{Bytes, Offset, Record, Uuid};
 use everfold::{Node, PartitionPolicy, SnapshotPolicy, StateOptions, StateStore};
 use everfold_sim::Simulation;
 use hook::*;
