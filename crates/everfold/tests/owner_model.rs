@@ -11,6 +11,7 @@
 )]
 
 mod bank;
+mod delegate;
 mod faulty;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -8,6 +8,7 @@
 )]
 
 mod bank;
+mod delegate;
 mod hook;
 
 use std::future::IntoFuture;

@@ -8,6 +8,8 @@ use everfold::engine::engine::*;
 use everfold::engine::slot::Partition;
 use everfold::engine::{Bytes, EntityKey, Offset, Record, Stamp, World};
 
+use crate::delegate::delegate;
+
 /// How often appends go wrong, in percent each.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Odds {
@@ -109,70 +111,6 @@ impl Engine for Faulty {
         })
     }
 
-    fn identity(&self) -> &Identity {
-        self.inner.identity()
-    }
-
-    fn limits(&self) -> Limits {
-        self.inner.limits()
-    }
-
-    fn claim(&self, partition: Partition) -> BoxFuture<'_, Result<Claim, OwnerError>> {
-        self.inner.claim(partition)
-    }
-
-    fn renew(
-        &self,
-        partition: Partition,
-        epoch: Epoch,
-        floor: Stamp,
-    ) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.renew(partition, epoch, floor)
-    }
-
-    fn release(&self, partition: Partition, epoch: Epoch) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.release(partition, epoch)
-    }
-
-    fn confirm(&self, partition: Partition, epoch: Epoch) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.confirm(partition, epoch)
-    }
-
-    fn read(
-        &self,
-        partition: Partition,
-        after: Offset,
-        limit: ReadLimit,
-    ) -> BoxFuture<'_, Result<Chunk, ReadError>> {
-        self.inner.read(partition, after, limit)
-    }
-
-    fn safe_head(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, ReadError>> {
-        self.inner.safe_head(partition)
-    }
-
-    fn wait(
-        &self,
-        partition: Partition,
-        after: Offset,
-    ) -> BoxFuture<'_, Result<Offset, ReadError>> {
-        self.inner.wait(partition, after)
-    }
-
-    fn indexes_entities(&self) -> bool {
-        self.inner.indexes_entities()
-    }
-
-    fn read_entity<'a>(
-        &'a self,
-        partition: Partition,
-        entity: &'a EntityKey,
-        after: u64,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<Arc<Record>>, ReadError>> {
-        self.inner.read_entity(partition, entity, after, limit)
-    }
-
     fn put(&self, put: Put) -> BoxFuture<'_, Result<Revision, PutError>> {
         Box::pin(async move {
             if !["entities", "partition"].contains(&&*put.area.name) {
@@ -195,36 +133,7 @@ impl Engine for Faulty {
         })
     }
 
-    fn revision<'a>(&'a self, area: &'a Area) -> BoxFuture<'a, Result<Revision, ReadError>> {
-        self.inner.revision(area)
-    }
-
-    fn get<'a>(
-        &'a self,
-        area: &'a Area,
-        key: &'a [u8],
-    ) -> BoxFuture<'a, Result<Option<Bytes>, ReadError>> {
-        self.inner.get(area, key)
-    }
-
-    fn scan<'a>(
-        &'a self,
-        area: &'a Area,
-        after: Option<&'a [u8]>,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Entries, ReadError>> {
-        self.inner.scan(area, after, limit)
-    }
-
-    fn doctor(&self) -> Vec<Finding> {
-        self.inner.doctor()
-    }
-
-    fn durability(&self) -> String {
-        self.inner.durability()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.inner.close()
+    delegate! {
+        identity limits claim renew release confirm read safe_head wait indexes_entities read_entity revision get scan doctor durability close
     }
 }

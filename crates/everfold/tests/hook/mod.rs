@@ -14,6 +14,7 @@ use everfold::{Node, NodeOptions, StateOptions};
 use everfold_sim::Simulation;
 
 use crate::bank::Account;
+use crate::delegate::delegate;
 
 /// What goes wrong from now on.
 #[derive(Default)]
@@ -136,14 +137,6 @@ impl Engine for Hook {
         })
     }
 
-    fn identity(&self) -> &Identity {
-        self.inner.identity()
-    }
-
-    fn limits(&self) -> Limits {
-        self.inner.limits()
-    }
-
     fn claim(&self, partition: Partition) -> BoxFuture<'_, Result<Claim, OwnerError>> {
         Box::pin(async move {
             if self.mode().stopped {
@@ -151,48 +144,6 @@ impl Engine for Hook {
             }
             self.inner.claim(partition).await
         })
-    }
-
-    fn renew(
-        &self,
-        partition: Partition,
-        epoch: Epoch,
-        floor: Stamp,
-    ) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.renew(partition, epoch, floor)
-    }
-
-    fn release(&self, partition: Partition, epoch: Epoch) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.release(partition, epoch)
-    }
-
-    fn confirm(&self, partition: Partition, epoch: Epoch) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.confirm(partition, epoch)
-    }
-
-    fn read(
-        &self,
-        partition: Partition,
-        after: Offset,
-        limit: ReadLimit,
-    ) -> BoxFuture<'_, Result<Chunk, ReadError>> {
-        self.inner.read(partition, after, limit)
-    }
-
-    fn safe_head(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, ReadError>> {
-        self.inner.safe_head(partition)
-    }
-
-    fn wait(
-        &self,
-        partition: Partition,
-        after: Offset,
-    ) -> BoxFuture<'_, Result<Offset, ReadError>> {
-        self.inner.wait(partition, after)
-    }
-
-    fn indexes_entities(&self) -> bool {
-        self.inner.indexes_entities()
     }
 
     fn read_entity<'a>(
@@ -244,18 +195,6 @@ impl Engine for Hook {
         })
     }
 
-    fn revision<'a>(&'a self, area: &'a Area) -> BoxFuture<'a, Result<Revision, ReadError>> {
-        self.inner.revision(area)
-    }
-
-    fn get<'a>(
-        &'a self,
-        area: &'a Area,
-        key: &'a [u8],
-    ) -> BoxFuture<'a, Result<Option<Bytes>, ReadError>> {
-        self.inner.get(area, key)
-    }
-
     fn scan<'a>(
         &'a self,
         area: &'a Area,
@@ -269,15 +208,7 @@ impl Engine for Hook {
         })
     }
 
-    fn doctor(&self) -> Vec<Finding> {
-        self.inner.doctor()
-    }
-
-    fn durability(&self) -> String {
-        self.inner.durability()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.inner.close()
+    delegate! {
+        identity limits renew release confirm read safe_head wait indexes_entities revision get doctor durability close
     }
 }
