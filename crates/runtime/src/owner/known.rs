@@ -166,6 +166,18 @@ impl Known {
         }
     }
 
+    /// Many ids of one bucket.
+    pub(crate) fn insert_issued(
+        &mut self,
+        bucket: i64,
+        entries: impl Iterator<Item = (Uuid, Entry)>,
+    ) {
+        let seed = self.seed;
+        let known = self.issued.entry(bucket).or_insert_with(|| seeded(seed));
+        known.reserve(entries.size_hint().1.unwrap_or(0));
+        known.extend(entries);
+    }
+
     pub(crate) fn remove(&mut self, shelf: &Shelf, id: Uuid) {
         match shelf {
             Shelf::Issued(bucket) => {

@@ -15,6 +15,9 @@ use crate::owner::known::{Entry, Known, Shelf, bucket_of};
 
 const FORMAT: u8 = 1;
 
+/// Bytes of an id and its entry.
+const ENTRY: usize = 32;
+
 /// The key of what all pages belong to.
 pub(super) const HEAD: &[u8] = b"state";
 
@@ -151,13 +154,18 @@ pub(super) fn read_page(value: &[u8], known: &mut Known, oldest: i64) -> Option<
         newest: None,
         sources: Settled::new(),
     };
-    let mut issued = from.part()?;
-    while !issued.rest.is_empty() {
-        let (id, entry) = issued.entry()?;
-        let bucket = bucket_of(id)?;
+    let (issued, rest) = from.part()?.rest.as_chunks::<ENTRY>();
+    if !rest.is_empty() {
+        return None;
+    }
+    // Ids come nearly in order of time, so most of a bucket is found at once.
+    for run in
+        issued.chunk_by(|a, b| read_entry(a).and_then(bucket) == read_entry(b).and_then(bucket))
+    {
+        let bucket = run.first().and_then(read_entry).and_then(bucket)?;
         page.newest = page.newest.max(Some(bucket));
         if bucket >= oldest {
-            known.insert(&Shelf::Issued(bucket), id, entry);
+            known.insert_issued(bucket, run.iter().filter_map(read_entry));
         }
     }
     let mut opaque = from.part()?;
@@ -180,6 +188,20 @@ pub(super) fn read_page(value: &[u8], known: &mut Known, oldest: i64) -> Option<
         }
     }
     from.rest.is_empty().then_some(page)
+}
+
+fn read_entry(bytes: &[u8; ENTRY]) -> Option<(Uuid, Entry)> {
+    let mut from = Reader { rest: bytes };
+    let id = Uuid::from_bytes(from.array()?);
+    let entry = Entry {
+        digest: from.number()?,
+        offset: Offset(from.number()?),
+    };
+    Some((id, entry))
+}
+
+fn bucket((id, _): (Uuid, Entry)) -> Option<i64> {
+    bucket_of(id)
 }
 
 struct Reader<'a> {
@@ -229,11 +251,7 @@ impl<'a> Reader<'a> {
     }
 
     fn entry(&mut self) -> Option<(Uuid, Entry)> {
-        let id = Uuid::from_bytes(self.array()?);
-        let entry = Entry {
-            digest: self.number()?,
-            offset: Offset(self.number()?),
-        };
-        Some((id, entry))
+        let entry: [u8; ENTRY] = self.array()?;
+        read_entry(&entry)
     }
 }
