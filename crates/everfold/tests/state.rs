@@ -293,11 +293,11 @@ fn a_snapshot_is_due_by_the_time_it_took_to_replay() {
     let policy = SnapshotPolicy { replay, ..NEVER };
     let with_reads_of = |millis| {
         takes_a_snapshot(policy, async move |node, hook, world| {
-            deposit(node, "a", 3).await;
+            deposit(node, "a", 20).await;
             hook.mode().read_delay = Duration::from_millis(millis);
             let other = open_with(accounts(), hook.clone(), &world, roomy(policy)).await;
             let read = other.entity::<Account>("a").read(|a, v| (a.balance, v));
-            assert_eq!(read.await, Ok((3, 3)));
+            assert_eq!(read.await, Ok((20, 20)));
         })
     };
     assert!(!with_reads_of(10));

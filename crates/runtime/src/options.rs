@@ -83,8 +83,8 @@ pub struct SnapshotPolicy {
     /// Time from the first change since the last one to a later change, to the millisecond;
     /// `Duration::MAX` for never. An entity that rests is not looked at.
     pub age: Duration,
-    /// How long it took to read and fold the entity's events when it came into memory;
-    /// `Duration::MAX` for never.
+    /// How long it took to read and fold the entity's events when it came into memory, if they were
+    /// more than [`StateOptions::replay_on_return`]; `Duration::MAX` for never.
     pub replay: Duration,
 }
 

@@ -42,7 +42,7 @@ impl Serving {
             .snapshot_hits
             .fetch_add(u64::from(from_snapshot), Ordering::Relaxed);
         self.residents.insert(entity.clone(), resident);
-        if folded > 0 && took >= self.options.snapshots.replay {
+        if folded > self.options.replay_on_return && took >= self.options.snapshots.replay {
             // What was just read is durable, for no batch has changed it yet.
             if let Some(snapshot) = self.write_down(entity) {
                 self.store(snapshot);
