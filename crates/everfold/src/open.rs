@@ -19,16 +19,30 @@ pub trait Open {
     /// # Panics
     /// Outside a tokio runtime.
     fn open(self, address: &str) -> impl Future<Output = Result<Node, Error>> + Send;
+
+    /// The same with options: what may wait, what stays in memory, what is stored and when.
+    ///
+    /// # Errors
+    /// As for [`Open::open`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    fn open_with(
+        self,
+        address: &str,
+        options: NodeOptions,
+    ) -> impl Future<Output = Result<Node, Error>> + Send;
 }
 
 impl Open for Application {
     async fn open(self, address: &str) -> Result<Node, Error> {
+        self.open_with(address, NodeOptions::default()).await
+    }
+
+    async fn open_with(self, address: &str, options: NodeOptions) -> Result<Node, Error> {
         let world: Arc<dyn World> = System::current();
         let engine = engine_at(address, world.clone()).await?;
-        match self
-            .open_on(engine.clone(), world, NodeOptions::default())
-            .await
-        {
+        match self.open_on(engine.clone(), world, options).await {
             Ok(node) => Ok(node),
             Err(error) => {
                 engine.close().await;

@@ -7,6 +7,7 @@
 )]
 
 mod bank;
+mod delegate;
 mod hook;
 
 use std::time::Duration;

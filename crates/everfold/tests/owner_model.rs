@@ -1,7 +1,8 @@
 //! The owner loop against a plain model, in a seeded world, over an engine that goes wrong.
 //!
 //! Clients send commands with ids and repeat what is not known to be done. Afterwards the log is the
-//! order of things; the model replays it and every answer must be the one it gives.
+//! order of things; the model replays it and every answer must be the one it gives. Nodes are closed
+//! and taken over meanwhile, and everything that was answered is asked again.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +11,7 @@
 )]
 
 mod bank;
+mod delegate;
 mod faulty;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +24,10 @@ use everfold::engine::memory::Memory;
 use everfold::engine::record::Kind;
 use everfold::engine::world::new_id;
 use everfold::engine::{Offset, Record, Uuid, World};
-use everfold::{Application, CommandError, Node, NodeOptions, SendError};
+use everfold::{
+    Application, CommandError, Node, NodeOptions, PartitionPolicy, SendError, SnapshotPolicy,
+    StateOptions, StateStore,
+};
 use everfold_sim::Simulation;
 use faulty::{Faulty, Odds};
 
@@ -80,45 +85,64 @@ async fn client(node: &Node, world: Arc<dyn World>, history: Arc<Mutex<History>>
         let id = new_id(world.as_ref());
         let amount = (world.random() % 12) as i64 - 5;
         let asked = tick(&history);
-        loop {
-            let answer = if amount >= 0 {
-                let deposit = Deposit { amount };
-                entity.send(deposit).id(id).await.map(|sent| sent.reply)
-            } else {
-                let withdraw = Withdraw { amount: -amount };
-                entity.send(withdraw).id(id).await.map(|sent| sent.reply)
-            };
-            let answer = match answer {
-                Ok(reply) => Ok(reply),
-                Err(SendError::Rejected(refused)) => Err(refused),
-                Err(SendError::Failed(
-                    CommandError::Unknown(_) | CommandError::Unavailable { .. },
-                )) => {
-                    history.lock().unwrap().failed += 1;
-                    world
-                        .sleep(Duration::from_millis(world.random() % 400))
-                        .await;
-                    continue;
-                }
-                Err(error) => panic!("{error}"),
-            };
-            // The answer has left: what it rests on must be in the log by now.
-            assert!(
-                find(node.engine().as_ref(), id).await.is_some(),
-                "{id} is not in the log"
-            );
-            let answered = tick(&history);
-            let done = Answered {
-                id,
-                account,
-                amount,
-                answer,
-                asked,
-                answered,
-            };
-            history.lock().unwrap().answered.push(done);
-            break;
+        let answer = ask(node, world.as_ref(), &history, (id, account, amount)).await;
+        // The answer has left: what it rests on must be in the log by now.
+        assert!(
+            find(node.engine().as_ref(), id).await.is_some(),
+            "{id} is not in the log"
+        );
+        let answered = tick(&history);
+        let done = Answered {
+            id,
+            account,
+            amount,
+            answer,
+            asked,
+            answered,
+        };
+        history.lock().unwrap().answered.push(done);
+    }
+}
+
+/// Sends a command until it is answered.
+async fn ask(
+    node: &Node,
+    world: &dyn World,
+    history: &Mutex<History>,
+    (id, account, amount): (Uuid, u64, i64),
+) -> Result<i64, Refused> {
+    let entity = node.entity::<Account>(format!("account {account}"));
+    loop {
+        let answer = if amount >= 0 {
+            let deposit = Deposit { amount };
+            entity.send(deposit).id(id).await.map(|sent| sent.reply)
+        } else {
+            let withdraw = Withdraw { amount: -amount };
+            entity.send(withdraw).id(id).await.map(|sent| sent.reply)
+        };
+        match answer {
+            Ok(reply) => return Ok(reply),
+            Err(SendError::Rejected(refused)) => return Err(refused),
+            Err(SendError::Failed(CommandError::Unknown(_) | CommandError::Unavailable { .. })) => {
+                history.lock().unwrap().failed += 1;
+                world
+                    .sleep(Duration::from_millis(world.random() % 400))
+                    .await;
+            }
+            Err(error) => panic!("{error}"),
         }
+    }
+}
+
+/// Everything that was answered is answered the same again.
+async fn ask_again(node: &Node, world: &dyn World, history: &Mutex<History>) {
+    let answered: Vec<_> = {
+        let history = history.lock().unwrap();
+        let of = |a: &Answered| ((a.id, a.account, a.amount), a.answer.clone());
+        history.answered.iter().map(of).collect()
+    };
+    for (command, answer) in answered {
+        assert_eq!(ask(node, world, history, command).await, answer);
     }
 }
 
@@ -150,8 +174,36 @@ async fn log(engine: &dyn Engine) -> Vec<Vec<Arc<Record>>> {
     partitions
 }
 
+/// Hardly anything stays in memory, and everything is stored soon.
+fn pressed() -> StateOptions {
+    StateOptions {
+        memory_bytes: 1,
+        replay_on_return: 2,
+        snapshots: SnapshotPolicy {
+            events: 5,
+            ..SnapshotPolicy::default()
+        },
+        partitions: PartitionPolicy {
+            records: 4,
+            bytes: u64::MAX,
+        },
+        ..StateOptions::default()
+    }
+}
+
 /// Runs one seed; the trace, and how many faults and repeats it had.
 fn run(seed: u64, odds: Odds, index: bool) -> (Vec<u8>, u64, u64) {
+    run_with(seed, odds, index, StateOptions::default(), 1)
+}
+
+/// The same in several lives of a node: every second one ends in order, the others are taken over.
+fn run_with(
+    seed: u64,
+    odds: Odds,
+    index: bool,
+    state: StateOptions,
+    lives: u64,
+) -> (Vec<u8>, u64, u64) {
     let simulation = Simulation::new(seed);
     let world = simulation.world();
     let memory = Memory::new(world.clone(), PARTITIONS).unwrap();
@@ -162,16 +214,31 @@ fn run(seed: u64, odds: Odds, index: bool) -> (Vec<u8>, u64, u64) {
     };
     let engine = Arc::new(Faulty::new(Arc::new(memory), world.clone(), odds));
     let history = Arc::new(Mutex::new(History::default()));
-    let application = Application::new("bank")
-        .entity::<Account>()
-        .view(turnover());
     let mut failed = 0;
     simulation.run(async {
-        let node = application
-            .open_on(engine.clone(), world.clone(), NodeOptions::default())
-            .await
-            .unwrap();
-        let node = Arc::new(node);
+        let open = async || {
+            let options = NodeOptions {
+                state,
+                ..NodeOptions::default()
+            };
+            let application = Application::new("bank")
+                .entity::<Account>()
+                .view(turnover());
+            let node = application.open_on(engine.clone(), world.clone(), options);
+            Arc::new(node.await.unwrap())
+        };
+        let mut node = open().await;
+        for life in 1..lives {
+            client(&node, world.clone(), history.clone(), 20).await;
+            if (seed + life).is_multiple_of(2) {
+                node.close().await;
+                node = open().await;
+            } else {
+                let before = std::mem::replace(&mut node, open().await);
+                before.close().await;
+            }
+            ask_again(&node, world.as_ref(), &history).await;
+        }
         let clients: Vec<_> = (0..5)
             .map(|_| {
                 let (node, world, history) = (node.clone(), world.clone(), history.clone());
@@ -189,11 +256,16 @@ fn run(seed: u64, odds: Odds, index: bool) -> (Vec<u8>, u64, u64) {
             over.await.unwrap();
         }
         engine.heal();
+        ask_again(&node, world.as_ref(), &history).await;
         let position = node.caught_up().await.unwrap();
         let told = std::mem::take(&mut *history.lock().unwrap());
         failed = told.failed;
         check(engine.as_ref(), &told).await;
         check_view(&node, engine.as_ref(), &position).await;
+        if state.memory_bytes == 1 {
+            let owners = node.owners().await.unwrap();
+            assert!(owners.iter().any(|owner| owner.passivations > 0));
+        }
         node.close().await;
     });
     (
@@ -340,6 +412,8 @@ const ALL: Odds = Odds {
     too_many: 25,
     lost_answer: 8,
     lost_append: 8,
+    failed_put: 20,
+    lost_put: 20,
     lie: 0,
 };
 
@@ -361,6 +435,28 @@ fn answers_agree_with_the_model_whatever_the_engine_does() {
 fn answers_agree_with_the_model_on_a_sound_engine() {
     for seed in 100..120 {
         run(seed, Odds::default(), seed % 2 == 0);
+    }
+}
+
+/// Attacks: what leaves memory is what comes back, and what is stored of a partition knows every id.
+#[test]
+fn answers_agree_with_the_model_when_hardly_anything_stays_in_memory() {
+    for seed in seeds(40) {
+        run_with(seed, ALL, seed % 2 == 0, pressed(), 3);
+    }
+    for seed in 200..210 {
+        run_with(seed, Odds::default(), seed % 2 == 0, pressed(), 6);
+    }
+}
+
+#[test]
+fn answers_agree_with_the_model_when_nothing_is_stored() {
+    for seed in seeds(20) {
+        let options = StateOptions {
+            store: StateStore::Memory,
+            ..pressed()
+        };
+        run_with(seed, ALL, seed % 2 == 0, options, 3);
     }
 }
 

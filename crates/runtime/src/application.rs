@@ -8,7 +8,8 @@ use everfold_engine::engine::{Engine, OwnerError};
 
 use crate::entity::Evolve;
 use crate::key::Key;
-use crate::node::{Node, NodeOptions};
+use crate::node::Node;
+use crate::options::NodeOptions;
 use crate::reactor::Reactor;
 use crate::schema::{EntityType, Registry};
 use crate::view::{Row, View, ViewTask};

@@ -4,7 +4,6 @@ use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use everfold_engine::engine::{Engine, Epoch, OwnerError, ReadError};
@@ -20,28 +19,13 @@ use crate::handler::{
     Feed, Ground, HandlerStatus, Ownership, Parked, ReactorTask, RunningReactor, check_schemas,
 };
 use crate::key::Key;
-use crate::owner::{self, Owner, OwnerStatus, Router, Sent, Strength, Watch};
+use crate::options::{NodeOptions, StateOptions};
+use crate::owner::{self, Loader, Owner, OwnerReport, OwnerStatus, Router, Sent, Strength, Watch};
 use crate::schema::Registry;
 use crate::sending::Sending;
 use crate::stream::StreamRef;
 use crate::together::TogetherRef;
 use crate::view::{Row, Running, RunningView, View, ViewRef};
-
-/// How a node runs.
-#[derive(Clone, Debug)]
-pub struct NodeOptions {
-    /// Commands that may wait per partition before new ones are refused as overload.
-    pub waiting_commands: usize,
-}
-
-impl Default for NodeOptions {
-    /// 16,384 waiting commands per partition.
-    fn default() -> Self {
-        Self {
-            waiting_commands: 16_384,
-        }
-    }
-}
 
 /// A running application: takes commands, answers queries.
 pub struct Node {
@@ -51,24 +35,10 @@ pub struct Node {
     views: Vec<Arc<dyn Running>>,
     reactors: Vec<RunningReactor>,
     owners: Vec<Arc<OwnerStatus>>,
+    state: StateOptions,
     ended: Vec<watch::Receiver<bool>>,
     stop_handlers: watch::Sender<bool>,
     stop_owners: watch::Sender<bool>,
-}
-
-/// What an owner has in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct OwnerReport {
-    /// The partition.
-    pub partition: u16,
-    /// The fencing number.
-    pub epoch: u64,
-    /// Entities in memory.
-    pub entities: u64,
-    /// Batches appended by this ownership.
-    pub batches: u64,
-    /// The last settled offset.
-    pub safe_head: u64,
 }
 
 impl Node {
@@ -87,6 +57,10 @@ impl Node {
         let (stop_owners, closing) = watch::channel(false);
         let (stop_handlers, stop) = watch::channel(false);
         let (mut inboxes, mut states, mut owners, mut ended) = (vec![], vec![], vec![], vec![]);
+        let share = StateOptions {
+            memory_bytes: options.state.memory_bytes / usize::from(layout.partitions),
+            ..options.state
+        };
         for partition in layout.all() {
             let (sender, inbox) = mpsc::channel(options.waiting_commands.max(1));
             let (ready, state) = watch::channel(None);
@@ -100,6 +74,7 @@ impl Node {
                 closing: closing.clone(),
                 ready,
                 status: status.clone(),
+                options: share,
             };
             let (end, over) = watch::channel(false);
             let task = async move {
@@ -120,6 +95,7 @@ impl Node {
             views: Vec::new(),
             reactors: Vec::new(),
             owners,
+            state: options.state,
             ended,
             stop_handlers,
             stop_owners,
@@ -296,13 +272,7 @@ impl Node {
         Ok(layout
             .all()
             .zip(&self.owners)
-            .map(|(partition, status)| OwnerReport {
-                partition: partition.0,
-                epoch: status.epoch.load(Ordering::Relaxed),
-                entities: status.residents.load(Ordering::Relaxed),
-                batches: status.batches.load(Ordering::Relaxed),
-                safe_head: position.offset(partition).0,
-            })
+            .map(|(partition, status)| status.report(partition, position.offset(partition)))
             .collect())
     }
 
@@ -333,7 +303,11 @@ impl Node {
             .clone();
         let until = version.unwrap_or(u64::MAX);
         let encode = kind.encode_state;
-        let resident = owner::load(self.engine.as_ref(), kind, entity, until).await?;
+        let loader = Loader {
+            engine: self.engine.as_ref(),
+            options: &self.state,
+        };
+        let resident = loader.load(kind, entity, until).await?.resident;
         if resident.version == 0 {
             return Ok(None);
         }

@@ -5,23 +5,28 @@
 //! its decision could have seen is durable and the ownership has been proven since it arrived.
 
 mod batch;
+mod keeper;
 mod known;
 mod ownership;
+mod partition_state;
 mod read;
 mod recover;
 mod residents;
+mod room;
 mod router;
 mod serve;
 mod settle;
 mod single;
+mod snapshot;
 mod unit;
 mod work;
 
+pub use ownership::OwnerReport;
 pub(crate) use ownership::{Owner, OwnerStatus};
 pub(crate) use read::{Strength, Watch};
-pub(crate) use recover::load;
 pub(crate) use residents::Residents;
 pub(crate) use router::Router;
 pub use router::Sent;
 pub(crate) use single::{command_digest, context, draft, guard, not_json, to_json};
+pub(crate) use snapshot::Loader;
 pub(crate) use work::{Answer, Desk, Draft, Envelope, Ruling, Work};

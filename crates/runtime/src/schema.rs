@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use everfold_engine::map::{Map, seeded};
 use everfold_engine::record::Portable;
@@ -32,6 +33,36 @@ pub(crate) struct EntityType {
     pub(crate) evolve: fn(&mut AnyState, &Portable) -> Result<(), DecodeError>,
     pub(crate) encode_state: fn(&AnyState, &mut Vec<u8>) -> Result<(), serde_json::Error>,
     pub(crate) decode_state: Option<DecodeState>,
+    pub(crate) growth: Growth,
+}
+
+/// How many bytes a state grows by per 1,000 bytes of events; learned as states are written down,
+/// so that memory can be counted in between.
+#[derive(Clone, Debug)]
+pub(crate) struct Growth(Arc<AtomicU32>);
+
+impl Default for Growth {
+    /// All of an event's bytes, until something is known.
+    fn default() -> Self {
+        Self(Arc::new(AtomicU32::new(1000)))
+    }
+}
+
+impl Growth {
+    /// How much events of so many bytes are thought to have added.
+    pub(crate) fn of(&self, events: u64) -> u64 {
+        events * u64::from(self.0.load(Ordering::Relaxed)) / 1000
+    }
+
+    /// Events of so many bytes have added so much.
+    pub(crate) fn learn(&self, events: u64, added: u64) {
+        if let Some(seen) = added.saturating_mul(1000).checked_div(events) {
+            let known = u64::from(self.0.load(Ordering::Relaxed));
+            // Owners of other partitions learn here too; a lost lesson does no harm.
+            let next = (known * 7 + seen.min(8000)) / 8;
+            self.0.store(next as u32, Ordering::Relaxed);
+        }
+    }
 }
 
 impl EntityType {
@@ -60,6 +91,7 @@ impl EntityType {
                 None => Ok(()),
             },
             decode_state: Some(|bytes| Ok(Box::new(E::decode_state(bytes)?))),
+            growth: Growth::default(),
         }
     }
 
@@ -74,6 +106,7 @@ impl EntityType {
                 }
                 Ok(())
             },
+            decode_state: None,
             ..Self::untyped()
         }
     }
@@ -92,7 +125,9 @@ impl EntityType {
                 out.extend_from_slice(b"null");
                 Ok(())
             },
-            decode_state: None,
+            // A long stream comes back by its version alone.
+            decode_state: Some(|_| Ok(Box::new(()))),
+            growth: Growth::default(),
         }
     }
 }

@@ -8,6 +8,8 @@ use everfold::engine::engine::*;
 use everfold::engine::slot::Partition;
 use everfold::engine::{Bytes, EntityKey, Offset, Record, Stamp, World};
 
+use crate::delegate::delegate;
+
 /// How often appends go wrong, in percent each.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Odds {
@@ -19,6 +21,10 @@ pub struct Odds {
     pub lost_answer: u64,
     /// Not appended, and nobody says so.
     pub lost_append: u64,
+    /// Puts of states that do not happen.
+    pub failed_put: u64,
+    /// Puts of states that happen, but their answer is lost.
+    pub lost_put: u64,
     /// Acknowledged, but not appended: breaks the contract.
     pub lie: u64,
 }
@@ -105,104 +111,29 @@ impl Engine for Faulty {
         })
     }
 
-    fn identity(&self) -> &Identity {
-        self.inner.identity()
-    }
-
-    fn limits(&self) -> Limits {
-        self.inner.limits()
-    }
-
-    fn claim(&self, partition: Partition) -> BoxFuture<'_, Result<Claim, OwnerError>> {
-        self.inner.claim(partition)
-    }
-
-    fn renew(
-        &self,
-        partition: Partition,
-        epoch: Epoch,
-        floor: Stamp,
-    ) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.renew(partition, epoch, floor)
-    }
-
-    fn release(&self, partition: Partition, epoch: Epoch) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.release(partition, epoch)
-    }
-
-    fn confirm(&self, partition: Partition, epoch: Epoch) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.confirm(partition, epoch)
-    }
-
-    fn read(
-        &self,
-        partition: Partition,
-        after: Offset,
-        limit: ReadLimit,
-    ) -> BoxFuture<'_, Result<Chunk, ReadError>> {
-        self.inner.read(partition, after, limit)
-    }
-
-    fn safe_head(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, ReadError>> {
-        self.inner.safe_head(partition)
-    }
-
-    fn wait(
-        &self,
-        partition: Partition,
-        after: Offset,
-    ) -> BoxFuture<'_, Result<Offset, ReadError>> {
-        self.inner.wait(partition, after)
-    }
-
-    fn indexes_entities(&self) -> bool {
-        self.inner.indexes_entities()
-    }
-
-    fn read_entity<'a>(
-        &'a self,
-        partition: Partition,
-        entity: &'a EntityKey,
-        after: u64,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<Arc<Record>>, ReadError>> {
-        self.inner.read_entity(partition, entity, after, limit)
-    }
-
     fn put(&self, put: Put) -> BoxFuture<'_, Result<Revision, PutError>> {
-        self.inner.put(put)
+        Box::pin(async move {
+            if !["entities", "partition"].contains(&&*put.area.name) {
+                return self.inner.put(put).await;
+            }
+            let odds = *self.odds.lock().unwrap();
+            let dice = self.world.random() % 100;
+            let lost = || Err(PutError::Unavailable("the connection broke".into()));
+            self.world
+                .sleep(Duration::from_micros(self.world.random() % 2000))
+                .await;
+            if dice < odds.failed_put {
+                return lost();
+            }
+            let put = self.inner.put(put).await;
+            if dice < odds.failed_put + odds.lost_put {
+                return lost();
+            }
+            put
+        })
     }
 
-    fn revision<'a>(&'a self, area: &'a Area) -> BoxFuture<'a, Result<Revision, ReadError>> {
-        self.inner.revision(area)
-    }
-
-    fn get<'a>(
-        &'a self,
-        area: &'a Area,
-        key: &'a [u8],
-    ) -> BoxFuture<'a, Result<Option<Bytes>, ReadError>> {
-        self.inner.get(area, key)
-    }
-
-    fn scan<'a>(
-        &'a self,
-        area: &'a Area,
-        after: Option<&'a [u8]>,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Entries, ReadError>> {
-        self.inner.scan(area, after, limit)
-    }
-
-    fn doctor(&self) -> Vec<Finding> {
-        self.inner.doctor()
-    }
-
-    fn durability(&self) -> String {
-        self.inner.durability()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.inner.close()
+    delegate! {
+        identity limits claim renew release confirm read safe_head wait indexes_entities read_entity revision get scan doctor durability close
     }
 }

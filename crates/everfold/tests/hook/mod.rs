@@ -10,10 +10,11 @@ use everfold::engine::memory::Memory;
 use everfold::engine::slot::Partition;
 use everfold::engine::{Bytes, EntityKey, Offset, Record, Stamp, World};
 use everfold::prelude::*;
-use everfold::{Node, NodeOptions};
+use everfold::{Node, NodeOptions, StateOptions};
 use everfold_sim::Simulation;
 
 use crate::bank::Account;
+use crate::delegate::delegate;
 
 /// What goes wrong from now on.
 #[derive(Default)]
@@ -30,6 +31,8 @@ pub struct Mode {
     /// So many puts happen, but their answer is lost.
     pub lost_puts: u32,
     pub scan_delay: Duration,
+    /// Reading an entity takes so long.
+    pub read_delay: Duration,
     pub put_delay: Option<(Partition, Duration)>,
 }
 
@@ -77,6 +80,21 @@ pub async fn open(
     node.await.unwrap()
 }
 
+/// Opens with a state store that is set up as a test asks for.
+pub async fn open_with(
+    application: Application,
+    engine: Arc<dyn Engine>,
+    world: &Arc<dyn World>,
+    state: StateOptions,
+) -> Node {
+    let options = NodeOptions {
+        state,
+        ..NodeOptions::default()
+    };
+    let node = application.open_on(engine, world.clone(), options);
+    node.await.unwrap()
+}
+
 /// Runs a test in a simulated world on an engine that does what the test asks for.
 pub fn hooked(partitions: u16, test: impl AsyncFnOnce(Arc<Hook>, Arc<dyn World>)) -> Simulation {
     let simulation = Simulation::new(7);
@@ -119,14 +137,6 @@ impl Engine for Hook {
         })
     }
 
-    fn identity(&self) -> &Identity {
-        self.inner.identity()
-    }
-
-    fn limits(&self) -> Limits {
-        self.inner.limits()
-    }
-
     fn claim(&self, partition: Partition) -> BoxFuture<'_, Result<Claim, OwnerError>> {
         Box::pin(async move {
             if self.mode().stopped {
@@ -134,48 +144,6 @@ impl Engine for Hook {
             }
             self.inner.claim(partition).await
         })
-    }
-
-    fn renew(
-        &self,
-        partition: Partition,
-        epoch: Epoch,
-        floor: Stamp,
-    ) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.renew(partition, epoch, floor)
-    }
-
-    fn release(&self, partition: Partition, epoch: Epoch) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.release(partition, epoch)
-    }
-
-    fn confirm(&self, partition: Partition, epoch: Epoch) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.confirm(partition, epoch)
-    }
-
-    fn read(
-        &self,
-        partition: Partition,
-        after: Offset,
-        limit: ReadLimit,
-    ) -> BoxFuture<'_, Result<Chunk, ReadError>> {
-        self.inner.read(partition, after, limit)
-    }
-
-    fn safe_head(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, ReadError>> {
-        self.inner.safe_head(partition)
-    }
-
-    fn wait(
-        &self,
-        partition: Partition,
-        after: Offset,
-    ) -> BoxFuture<'_, Result<Offset, ReadError>> {
-        self.inner.wait(partition, after)
-    }
-
-    fn indexes_entities(&self) -> bool {
-        self.inner.indexes_entities()
     }
 
     fn read_entity<'a>(
@@ -188,7 +156,13 @@ impl Engine for Hook {
         if self.mode().unreadable {
             return Box::pin(async { Err(ReadError::Unavailable("for now".into())) });
         }
-        self.inner.read_entity(partition, entity, after, limit)
+        Box::pin(async move {
+            let delay = self.mode().read_delay;
+            self.pause(delay).await;
+            self.inner
+                .read_entity(partition, entity, after, limit)
+                .await
+        })
     }
 
     fn put(&self, put: Put) -> BoxFuture<'_, Result<Revision, PutError>> {
@@ -221,18 +195,6 @@ impl Engine for Hook {
         })
     }
 
-    fn revision<'a>(&'a self, area: &'a Area) -> BoxFuture<'a, Result<Revision, ReadError>> {
-        self.inner.revision(area)
-    }
-
-    fn get<'a>(
-        &'a self,
-        area: &'a Area,
-        key: &'a [u8],
-    ) -> BoxFuture<'a, Result<Option<Bytes>, ReadError>> {
-        self.inner.get(area, key)
-    }
-
     fn scan<'a>(
         &'a self,
         area: &'a Area,
@@ -246,15 +208,7 @@ impl Engine for Hook {
         })
     }
 
-    fn doctor(&self) -> Vec<Finding> {
-        self.inner.doctor()
-    }
-
-    fn durability(&self) -> String {
-        self.inner.durability()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.inner.close()
+    delegate! {
+        identity limits renew release confirm read safe_head wait indexes_entities revision get doctor durability close
     }
 }

@@ -4,7 +4,8 @@ use everfold_engine::record::{Link, Record};
 use everfold_engine::time::{HybridTime, Stamp};
 use everfold_engine::{EntityKey, Uuid};
 
-use super::known::Shelf;
+use super::serve::Identified;
+use super::snapshot::Snapshot;
 use super::work::Work;
 
 /// What grows with every record; put back when a batch is refused.
@@ -22,7 +23,7 @@ pub(crate) struct Pending {
     pub(crate) work: Box<dyn Work>,
     /// How many records of the batch lie before or in its unit.
     pub(crate) records_end: usize,
-    pub(crate) id: Option<(Uuid, Shelf)>,
+    pub(crate) id: Option<Identified>,
     /// It only looked, and may look again.
     pub(crate) is_read: bool,
     /// The same command again, waiting for the same answer.
@@ -42,12 +43,6 @@ pub(crate) struct Batch {
     pub(crate) fenced: bool,
     pub(crate) touched: Vec<EntityKey>,
     pub(crate) snapshots: Vec<Snapshot>,
-}
-
-/// An entity's state after a version, to be stored once the version is durable.
-pub(crate) struct Snapshot {
-    pub(crate) entity: EntityKey,
-    pub(crate) value: Vec<u8>,
 }
 
 impl Pending {
@@ -85,7 +80,7 @@ impl Batch {
     pub(crate) fn find(&mut self, id: Uuid) -> Option<&mut Pending> {
         self.pending
             .iter_mut()
-            .find(|pending| pending.id.as_ref().is_some_and(|(known, _)| *known == id))
+            .find(|pending| pending.id.as_ref().is_some_and(|known| known.id == id))
     }
 
     /// All work of the batch in order, repeats after their originals.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use everfold_engine::map::{Map, seeded};
-use everfold_engine::record::Record;
+use everfold_engine::record::{Record, Reply};
 use everfold_engine::slot::Partition;
 use everfold_engine::{Offset, Text, Timestamp, Uuid};
 
@@ -36,6 +36,28 @@ pub(crate) enum Shelf {
     Opaque(i64),
     /// A handler's command: until the handler will never send it again.
     Source(Text, Partition, Offset),
+}
+
+impl Shelf {
+    /// Where the log says that an answered command belongs.
+    pub(crate) fn of(record: &Record, id: Uuid, reply: &Reply) -> Self {
+        // Ids from the future are kept too: it may be this clock that is behind.
+        match (&reply.source, bucket_of(id)) {
+            (Some(from), _) => Self::Source(from.handler.clone(), from.partition, from.offset),
+            (None, Some(bucket)) => Self::Issued(bucket),
+            (None, None) => Self::Opaque(record.recorded().millis().div_euclid(BUCKET_MILLIS)),
+        }
+    }
+}
+
+/// Everything that was issued before this bucket is refused.
+pub(crate) fn oldest(now: Timestamp) -> i64 {
+    (now.millis() - WINDOW_MILLIS).div_euclid(BUCKET_MILLIS)
+}
+
+/// The bucket of an id that says when it was made.
+pub(crate) fn bucket_of(id: Uuid) -> Option<i64> {
+    version_7_millis(id).map(|millis| millis.div_euclid(BUCKET_MILLIS))
 }
 
 pub(crate) struct Known {
@@ -144,6 +166,18 @@ impl Known {
         }
     }
 
+    /// Many ids of one bucket.
+    pub(crate) fn insert_issued(
+        &mut self,
+        bucket: i64,
+        entries: impl Iterator<Item = (Uuid, Entry)>,
+    ) {
+        let seed = self.seed;
+        let known = self.issued.entry(bucket).or_insert_with(|| seeded(seed));
+        known.reserve(entries.size_hint().1.unwrap_or(0));
+        known.extend(entries);
+    }
+
     pub(crate) fn remove(&mut self, shelf: &Shelf, id: Uuid) {
         match shelf {
             Shelf::Issued(bucket) => {
@@ -182,7 +216,7 @@ impl Known {
 
     /// Forgets ids that would be refused now.
     pub(crate) fn expire(&mut self, now: Timestamp) {
-        let oldest = (now.millis() - WINDOW_MILLIS).div_euclid(BUCKET_MILLIS);
+        let oldest = oldest(now);
         self.forgotten = self.forgotten.max(oldest);
         while let Some(bucket) = self.opaque_ids.first_entry().filter(|b| *b.key() < oldest) {
             for id in bucket.remove() {
@@ -198,19 +232,23 @@ impl Known {
         }
     }
 
+    /// Ids of earlier buckets may have been forgotten.
+    pub(crate) fn forgotten(&self) -> i64 {
+        self.forgotten
+    }
+
+    /// Begins with what a stored table had forgotten.
+    pub(crate) fn forget_before(&mut self, bucket: i64) {
+        self.forgotten = self.forgotten.max(bucket);
+    }
+
     /// Learns from a record of the log.
     pub(crate) fn fold(&mut self, record: &Record, now: Timestamp) {
         let (Some(id), Some(reply)) = (record.portable.command, &record.local.reply) else {
             return;
         };
-        let bucket = |millis: i64| millis.div_euclid(BUCKET_MILLIS);
-        let oldest = bucket(now.millis() - WINDOW_MILLIS);
-        // Ids from the future are kept too: it may be this clock that is behind.
-        let shelf = match (&reply.source, version_7_millis(id)) {
-            (Some(from), _) => Shelf::Source(from.handler.clone(), from.partition, from.offset),
-            (None, Some(issued)) => Shelf::Issued(bucket(issued)),
-            (None, None) => Shelf::Opaque(bucket(record.recorded().millis())),
-        };
+        let oldest = oldest(now);
+        let shelf = Shelf::of(record, id, reply);
         let old = matches!(shelf, Shelf::Issued(b) | Shelf::Opaque(b) if b < oldest);
         self.forgotten = self.forgotten.max(oldest);
         if !old {

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use everfold_engine::World;
 use everfold_engine::engine::{BoxFuture, Claim, Engine, OwnerError};
 use everfold_engine::map::seeded;
 use everfold_engine::slot::Partition;
+use everfold_engine::{Offset, World};
 use tokio::sync::{mpsc, watch};
 
 use super::Residents;
 use super::batch::Batch;
-use super::recover::Tail;
+use super::recover::{Recovery, Tail};
 use super::serve::{End, LEAST_SWEPT, MOST_UNITS, Serving};
 use super::work::{Answer, Work};
 use crate::error::CommandError;
 use crate::handler::{Ownership, raised};
+use crate::options::StateOptions;
 use crate::schema::Registry;
 
 /// How an owner is doing, for inspection.
@@ -26,6 +27,62 @@ pub(crate) struct OwnerStatus {
     pub(crate) epoch: AtomicU64,
     pub(crate) residents: AtomicU64,
     pub(crate) batches: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) loads: AtomicU64,
+    pub(crate) snapshot_hits: AtomicU64,
+    pub(crate) passivations: AtomicU64,
+    pub(crate) snapshots: AtomicU64,
+    pub(crate) stored: AtomicU64,
+    pub(crate) replayed: AtomicU64,
+}
+
+/// What an owner has in memory, and has done since the node began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct OwnerReport {
+    /// The partition.
+    pub partition: u16,
+    /// The fencing number.
+    pub epoch: u64,
+    /// Entities in memory.
+    pub entities: u64,
+    /// Their estimated bytes; see [`crate::StateOptions::memory_bytes`].
+    pub entity_bytes: u64,
+    /// Entities that have left memory to keep within its budget.
+    pub passivations: u64,
+    /// Entities that were read into memory.
+    pub loads: u64,
+    /// How many of these began with a snapshot.
+    pub snapshot_hits: u64,
+    /// Snapshots of entities that were stored.
+    pub snapshots: u64,
+    /// The partition's stored state stands for the log up to this offset, if this node stored one.
+    pub stored: u64,
+    /// Records that the last claim read because they were above the stored state.
+    pub replayed: u64,
+    /// Batches appended by this ownership.
+    pub batches: u64,
+    /// The last settled offset.
+    pub safe_head: u64,
+}
+
+impl OwnerStatus {
+    pub(crate) fn report(&self, partition: Partition, safe_head: Offset) -> OwnerReport {
+        let read = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+        OwnerReport {
+            partition: partition.0,
+            epoch: read(&self.epoch),
+            entities: read(&self.residents),
+            entity_bytes: read(&self.bytes),
+            passivations: read(&self.passivations),
+            loads: read(&self.loads),
+            snapshot_hits: read(&self.snapshot_hits),
+            snapshots: read(&self.snapshots),
+            stored: read(&self.stored),
+            replayed: read(&self.replayed),
+            batches: read(&self.batches),
+            safe_head: safe_head.0,
+        }
+    }
 }
 
 /// Owns one partition for as long as the node runs.
@@ -38,6 +95,8 @@ pub(crate) struct Owner {
     pub(crate) closing: watch::Receiver<bool>,
     pub(crate) ready: watch::Sender<Ownership>,
     pub(crate) status: Arc<OwnerStatus>,
+    /// With this partition's share of the memory.
+    pub(crate) options: StateOptions,
 }
 
 impl Owner {
@@ -85,9 +144,15 @@ impl Owner {
 
     async fn take_over(&self) -> Result<(Claim, Tail), OwnerError> {
         let claim = self.engine.claim(self.partition).await?;
-        let engine = self.engine.as_ref();
-        let mut tail =
-            Tail::read(engine, self.world.as_ref(), self.partition, claim.safe_head).await?;
+        let recovery = Recovery {
+            engine: self.engine.as_ref(),
+            world: self.world.as_ref(),
+            options: &self.options,
+            partition: self.partition,
+            epoch: claim.epoch,
+        };
+        let mut tail = recovery.read(claim.safe_head).await?;
+        self.status.replayed.store(tail.folded, Ordering::Relaxed);
         tail.clock.stamp = tail.clock.stamp.max(claim.floor);
         Ok((claim, tail))
     }
@@ -127,7 +192,7 @@ impl Owner {
             chained: self.engine.identity().chained,
             clock: tail.clock,
             known: tail.known,
-            residents: Residents::new(self.world.random()),
+            residents: Residents::new(self.world.random(), self.options.memory_bytes as u64),
             watchers: seeded(self.world.random()),
             durable: tail.head.max(claim.safe_head),
             durable_batch: 0,
@@ -138,10 +203,17 @@ impl Owner {
             full: false,
             halted: false,
             sweep_at: LEAST_SWEPT,
-            snapshots: None,
+            cramped: false,
+            options: self.options,
+            state: tail.state,
+            keeper: None,
         };
+        if tail.foreign {
+            serving.keeper().clear_snapshots();
+        }
         let end = serving.run(&mut self.inbox, &mut self.closing).await;
         if matches!(end, End::Closed) {
+            serving.put_away().await;
             let _ = self.engine.release(self.partition, claim.epoch).await;
         }
         Some(end)

@@ -13,14 +13,16 @@ use everfold_engine::{EntityKey, Offset, Timestamp, Uuid, World};
 use tokio::sync::{mpsc, watch};
 
 use super::Residents;
-use super::batch::{Batch, Clock, Pending, Snapshot};
+use super::batch::{Batch, Clock, Pending};
+use super::keeper::Keeper;
 use super::known::{Entry, Known, Shelf};
 use super::ownership::OwnerStatus;
-use super::recover;
+use super::partition_state::PartitionState;
 use super::residents::Resident;
 use super::work::{Answer, Desk, Ruling, Work};
 use crate::error::CommandError;
 use crate::handler::raised;
+use crate::options::StateOptions;
 use crate::schema::Registry;
 
 /// Units decided into one batch at most.
@@ -72,7 +74,13 @@ pub(super) struct Serving {
     pub(super) halted: bool,
     /// With so many watched entities it is time to forget abandoned watchers.
     pub(super) sweep_at: usize,
-    pub(super) snapshots: Option<mpsc::UnboundedSender<Snapshot>>,
+    /// Nobody could leave memory though it is over its budget.
+    pub(super) cramped: bool,
+    pub(super) options: StateOptions,
+    /// What is stored of the partition; none where nothing is.
+    pub(super) state: Option<PartitionState>,
+    /// The task that stores state, once there is something to store.
+    pub(super) keeper: Option<Keeper>,
 }
 
 impl Serving {
@@ -137,6 +145,7 @@ impl Serving {
                 self.full = true;
                 return;
             }
+            self.make_room();
         }
     }
 
@@ -222,18 +231,6 @@ impl Serving {
             });
         };
         self.world.spawn("repeat an answer", Box::pin(answer));
-    }
-
-    async fn bring_in(&mut self, entities: &[EntityKey]) -> Result<(), CommandError> {
-        for entity in entities {
-            if !self.residents.contains(entity) {
-                let kind = self.registry.of(entity);
-                let engine = self.engine.as_ref();
-                let resident = recover::load(engine, kind, entity, u64::MAX).await?;
-                self.residents.insert(entity.clone(), resident);
-            }
-        }
-        Ok(())
     }
 
     fn rule(
@@ -330,7 +327,7 @@ impl Serving {
         }
     }
 
-    pub(super) fn push(&mut self, work: Box<dyn Work>, id: Option<(Uuid, Shelf)>, is_read: bool) {
+    pub(super) fn push(&mut self, work: Box<dyn Work>, id: Option<Identified>, is_read: bool) {
         let records_end = self.open.records.len();
         self.open.pending.push(Pending {
             work,

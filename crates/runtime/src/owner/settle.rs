@@ -1,16 +1,12 @@
 //! What happens when a batch has landed: everybody is told, or everything is undone.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use everfold_engine::engine::{self, AppendError, Engine, Epoch, Refusal};
-use everfold_engine::slot::Partition;
-use everfold_engine::{Bytes, EntityKey, Offset};
-use tokio::sync::mpsc;
+use everfold_engine::engine::{self, AppendError, Refusal};
+use everfold_engine::{EntityKey, Offset};
 
-use super::batch::{Batch, Clock, Pending, Snapshot};
+use super::batch::{Batch, Clock, Pending};
 use super::known::Entry;
-use super::recover::{snapshot_area, snapshot_key};
 use super::serve::{End, MOST_UNITS, Serving};
 use super::work::{Answer, Work};
 use crate::error::CommandError;
@@ -61,18 +57,23 @@ impl Serving {
         }
         self.durable_batch = batch.number;
         self.most_units = (self.most_units * 2).min(MOST_UNITS);
-        self.status
-            .residents
-            .store(self.residents.len() as u64, Ordering::Relaxed);
         for pending in batch.pending {
             let offset = match (appended, pending.records_end) {
                 (Some(appended), end) if end > 0 => Offset(appended.first.0 + end as u64 - 1),
                 _ => before,
             };
-            if let Some((id, shelf)) = &pending.id
-                && let Some(entry) = self.known.get(shelf, *id)
-            {
-                self.known.insert(shelf, *id, Entry { offset, ..entry });
+            if let Some(known) = &pending.id {
+                let entry = Entry {
+                    digest: known.digest as u64,
+                    offset,
+                };
+                if self.known.get(&known.shelf, known.id).is_some() {
+                    self.known.insert(&known.shelf, known.id, entry);
+                }
+                if let Some(state) = &mut self.state {
+                    let source = pending.work.envelope().source.as_ref();
+                    state.note(known.id, &known.shelf, entry, source);
+                }
             }
             pending.work.answer(Answer::Durable(offset));
             pending
@@ -80,9 +81,20 @@ impl Serving {
                 .into_iter()
                 .for_each(|work| self.repeat(work, offset));
         }
+        if let (Some(appended), Some(state)) = (appended, &mut self.state) {
+            // The open batch began where this one ended.
+            let clock = self.open.before;
+            state.reached(appended.last, clock.stamp, clock);
+            let records = appended.last.0 - appended.first.0 + 1;
+            state.gained(records, batch.bytes as u64);
+        }
         for snapshot in batch.snapshots {
             self.store(snapshot);
         }
+        self.keep_partition(false);
+        self.cramped = false;
+        self.make_room();
+        self.report();
     }
 
     /// Nothing of the batch exists, nor of what was decided after it. Drops all of it and decides
@@ -148,12 +160,12 @@ impl Serving {
                 self.queue.extend(watchers);
             }
         }
-        for (id, shelf) in batch
+        for known in batch
             .pending
             .iter()
             .filter_map(|pending| pending.id.as_ref())
         {
-            self.known.remove(shelf, *id);
+            self.known.remove(&known.shelf, known.id);
         }
         batch.pending
     }
@@ -174,52 +186,6 @@ impl Serving {
         let waiting = self.watchers.drain().flat_map(|(_, work)| work);
         for work in open.into_work().chain(self.queue.drain(..)).chain(waiting) {
             work.answer(Answer::Failed(error(false)));
-        }
-    }
-
-    /// Hands a snapshot to the task that stores them one after the other.
-    fn store(&mut self, snapshot: Snapshot) {
-        let sender = self.snapshots.get_or_insert_with(|| {
-            let (sender, receiver) = mpsc::unbounded_channel();
-            let task = store_snapshots(self.engine.clone(), self.partition, self.epoch, receiver);
-            self.world.spawn("store snapshots", Box::pin(task));
-            sender
-        });
-        // If the task has ended the snapshot is lost, and the history is longer to read.
-        let _ = sender.send(snapshot);
-    }
-}
-
-async fn store_snapshots(
-    engine: Arc<dyn Engine>,
-    partition: Partition,
-    epoch: Epoch,
-    mut snapshots: mpsc::UnboundedReceiver<Snapshot>,
-) {
-    let area = snapshot_area(partition);
-    let Ok(mut previous) = engine.revision(&area).await else {
-        return;
-    };
-    let mut waiting = Vec::new();
-    while snapshots.recv_many(&mut waiting, 256).await > 0 {
-        let changes = waiting.drain(..).map(|snapshot: Snapshot| {
-            (
-                Bytes::from(snapshot_key(&snapshot.entity)),
-                Some(Bytes::from(snapshot.value)),
-            )
-        });
-        let put = engine::Put {
-            area: area.clone(),
-            epoch,
-            incarnation: engine.identity().incarnation,
-            previous,
-            clear: false,
-            changes: changes.collect(),
-        };
-        match engine.put(put).await {
-            Ok(revision) => previous = revision,
-            Err(engine::PutError::Unavailable(_)) => {}
-            Err(_) => return,
         }
     }
 }

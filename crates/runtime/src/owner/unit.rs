@@ -5,9 +5,7 @@ use everfold_engine::time::Stamp;
 use everfold_engine::world::new_id;
 use everfold_engine::{Bytes, EntityKey, Offset, Text, Timestamp};
 
-use super::batch::Snapshot;
 use super::known::Entry;
-use super::recover::{self, SNAPSHOT_EVERY};
 use super::serve::{Identified, Serving};
 use super::work::{Answer, Draft, Envelope, Work};
 use crate::error::CommandError;
@@ -50,9 +48,9 @@ impl Serving {
         }
         let changed: Vec<EntityKey> = distinct(&drafts);
         let unused = self.unused(work.entities());
-        self.write(work.as_ref(), drafts, answer, now);
+        let due = self.write(work.as_ref(), drafts, answer, now);
         self.open.bytes += bytes;
-        let id = id.map(|id| {
+        if let Some(id) = &id {
             let entry = Entry {
                 digest: id.digest as u64,
                 offset: Offset(0),
@@ -62,12 +60,12 @@ impl Serving {
                 self.known
                     .settle(&source.handler, source.partition, source.settled);
             }
-            (id.id, id.shelf)
-        });
+        }
         self.push(work, id, false);
         if changed.is_empty() {
             self.forget(unused);
         }
+        self.take_snapshots(due);
         for entity in changed {
             self.wake_watchers(&entity, now);
             self.open.touched.push(entity);
@@ -109,37 +107,21 @@ impl Serving {
     }
 
     /// Turns the events of a unit into records of the open batch; one outcome record if there are
-    /// none but the answer is to be remembered.
+    /// none but the answer is to be remembered. Returns the entities for which a snapshot is due.
     fn write(
         &mut self,
         work: &dyn Work,
         drafts: Vec<Draft>,
         mut answer: Option<Reply>,
         now: Timestamp,
-    ) {
+    ) -> Vec<EntityKey> {
+        let mut due = Vec::new();
         let envelope = work.envelope();
         let count = drafts.len() as u32;
         let mut common = self.portable_of(envelope, now);
         for (index, draft) in drafts.into_iter().enumerate() {
-            let number = self.open.number;
-            let version = match self.residents.get_mut(&draft.entity) {
-                Ok(resident) => {
-                    resident.version += 1;
-                    resident.touched = number;
-                    let version = resident.version;
-                    let passed = version / SNAPSHOT_EVERY
-                        > version.saturating_sub(u64::from(count)) / SNAPSHOT_EVERY;
-                    if passed
-                        && index as u32 + 1 == count
-                        && let Some(value) = recover::encode_snapshot(resident)
-                    {
-                        let entity = draft.entity.clone();
-                        self.open.snapshots.push(Snapshot { entity, value });
-                    }
-                    resident.version
-                }
-                Err(_) => 0,
-            };
+            let stamp = self.next_stamp(envelope, now);
+            let version = self.count_event(&draft.entity, stamp, draft.bytes(), now, &mut due);
             let event_id = draft
                 .event_id
                 .unwrap_or_else(|| new_id(self.world.as_ref()));
@@ -175,6 +157,7 @@ impl Serving {
             };
             self.append_record(Kind::Outcome, portable, 0, Some(reply), envelope, now);
         }
+        due
     }
 
     /// The stamp of the next record.
