@@ -18,6 +18,7 @@ mod sending;
 mod stream;
 pub mod testing;
 mod together;
+mod trim;
 mod view;
 
 pub use application::{Application, StartError};
@@ -35,6 +36,7 @@ pub use reactor::{At, Outbound, Reaction, Reactor, command, nothing};
 pub use sending::Sending;
 pub use stream::{Append, Expected, NewEvent, StreamRef};
 pub use together::{Combined, DecideTogether, Joint, Members, States, TogetherRef};
+pub use trim::TrimError;
 pub use view::{Ask, IntoKeys, Row, View, ViewRef};
 
 pub use everfold_engine as engine;

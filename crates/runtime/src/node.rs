@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use everfold_engine::engine::{Engine, Epoch, OwnerError, ReadError};
 use everfold_engine::indexed::Indexed;
+use everfold_engine::slot::Partition;
 use everfold_engine::{EntityKey, Offset, Position, Text, World};
 use tokio::sync::{mpsc, watch};
 
@@ -245,6 +246,22 @@ impl Node {
         Ok(views.chain(reactors).collect())
     }
 
+    /// Up to where each handler has stored that it is done with a partition, and holds nothing
+    /// parked.
+    pub(crate) async fn handlers_done(
+        &self,
+        partition: Partition,
+    ) -> Result<Vec<(String, Offset)>, ReadError> {
+        let mut done = Vec::new();
+        for view in &self.views {
+            let stored = view.stored(partition).await?;
+            done.push((view.name().to_owned(), stored));
+        }
+        let reactors = self.reactors.iter();
+        done.extend(reactors.map(|reactor| (reactor.name().to_owned(), reactor.done(partition))));
+        Ok(done)
+    }
+
     /// Events that were set aside for a person.
     pub fn parked(&self) -> Vec<Parked> {
         let views = self.views.iter().flat_map(|view| view.parked());
@@ -387,6 +404,10 @@ pub struct EntityRef<'a, E> {
 }
 
 impl<E: Entity> EntityRef<'_, E> {
+    pub(crate) fn key(&self) -> &EntityKey {
+        &self.entity
+    }
+
     /// A command for this entity; sent when it is awaited.
     pub fn send<C: Command>(&self, command: C) -> Sending<Commanded<E, C>>
     where

@@ -4,6 +4,7 @@
 //! batch is on its way to the engine the next is decided. No answer leaves before everything that
 //! its decision could have seen is durable and the ownership has been proven since it arrived.
 
+mod baseline;
 mod batch;
 mod keeper;
 mod known;
@@ -21,6 +22,7 @@ mod snapshot;
 mod unit;
 mod work;
 
+pub(crate) use baseline::Stand;
 pub use ownership::OwnerReport;
 pub(crate) use ownership::{Owner, OwnerStatus};
 pub(crate) use read::{Strength, Watch};

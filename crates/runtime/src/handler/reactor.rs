@@ -30,6 +30,8 @@ struct LaneStatus {
     /// Every event up to here is finished, though perhaps not yet stored so.
     reached: watch::Sender<Offset>,
     parked: Mutex<BTreeMap<Text, ParkedKey>>,
+    /// Everything up to here is stored as done, and nothing of it is parked.
+    settled: Arc<AtomicU64>,
     retrying: AtomicU64,
     unmapped: AtomicU64,
     retry: mpsc::UnboundedSender<Text>,
@@ -60,6 +62,7 @@ impl ReactorTask {
                 partition,
                 reached: watch::Sender::new(Offset(0)),
                 parked: Mutex::default(),
+                settled: Arc::new(AtomicU64::new(0)),
                 retrying: AtomicU64::new(0),
                 unmapped: AtomicU64::new(0),
                 retry,
@@ -90,6 +93,12 @@ impl RunningReactor {
 
     pub(crate) fn reached(&self, partition: Partition) -> Option<watch::Receiver<Offset>> {
         Some(self.lanes.get(partition.index())?.reached.subscribe())
+    }
+
+    /// Up to where a partition is stored as done, with nothing parked.
+    pub(crate) fn done(&self, partition: Partition) -> Offset {
+        let lane = self.lanes.get(partition.index());
+        Offset(lane.map_or(0, |lane| lane.settled.load(Ordering::Relaxed)))
     }
 
     pub(crate) fn status(&self, heads: &[Offset]) -> HandlerStatus {

@@ -4,6 +4,7 @@
 use everfold_engine::Offset;
 use everfold_engine::World;
 use everfold_engine::engine::{Engine, Epoch, OwnerError, ReadError, ReadLimit};
+use everfold_engine::record::Kind;
 use everfold_engine::slot::Partition;
 
 use super::batch::Clock;
@@ -84,6 +85,12 @@ impl Recovery<'_> {
                 let portable = &record.portable;
                 if let Some(dot) = portable.dot.as_ref().filter(|dot| dot.origin == home) {
                     tail.clock.counter = tail.clock.counter.max(dot.counter);
+                }
+                let stood_for = portable.context.iter().filter(|(origin, _)| *origin == home);
+                if record.kind == Kind::Baseline
+                    && let Some(counter) = stood_for.map(|(_, counter)| *counter).max()
+                {
+                    tail.clock.counter = tail.clock.counter.max(counter);
                 }
                 tail.clock.stamp = tail.clock.stamp.max(record.local.stamp);
                 tail.clock.hybrid = tail.clock.hybrid.max(portable.hybrid);

@@ -254,6 +254,9 @@ impl Serving {
                 rejected,
                 reply,
             }) => self.take_unit(work, id, drafts, rejected, reply, now),
+            Ok(Ruling::Baseline { state, version }) => {
+                self.take_baseline(work, state, version, now)
+            }
             Ok(Ruling::Read { fenced }) => {
                 let unused = self.unused(work.entities());
                 self.take_read(work, fenced);

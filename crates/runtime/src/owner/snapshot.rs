@@ -150,8 +150,15 @@ impl Loader<'_> {
         until: u64,
     ) -> Result<bool, CommandError> {
         let resident = &mut loaded.resident;
-        for record in events.iter().filter(|record| record.kind == Kind::Event) {
+        for record in events {
             let version = record.local.version;
+            if record.kind == Kind::Baseline && version > resident.version {
+                *resident = self.lift(&resident.kind, key, record, until)?;
+                continue;
+            }
+            if record.kind != Kind::Event {
+                continue;
+            }
             if version > until {
                 return Ok(true);
             }
@@ -165,6 +172,40 @@ impl Loader<'_> {
             loaded.folded += 1;
         }
         Ok(false)
+    }
+
+    /// The state in a baseline: events that it stands for are gone, so it has to be readable.
+    fn lift(
+        &self,
+        kind: &Arc<EntityType>,
+        key: &EntityKey,
+        baseline: &everfold_engine::Record,
+        until: u64,
+    ) -> Result<Resident, CommandError> {
+        let version = baseline.local.version;
+        let failed = |reason: String| CommandError::History {
+            entity: key.to_string(),
+            reason,
+        };
+        if version > until {
+            return Err(failed(format!(
+                "its history before version {version} was trimmed"
+            )));
+        }
+        let payload = &baseline.portable.payload;
+        let decode = kind
+            .decode_state
+            .ok_or_else(|| failed(format!("no state can stand for versions up to {version}")))?;
+        let state = catch_unwind(AssertUnwindSafe(|| decode(payload)))
+            .map_err(|_| failed(format!("reading the baseline of version {version} panicked")))?
+            .map_err(|error| failed(format!("the baseline of version {version}: {error}")))?;
+        let place = (version, baseline.local.stamp);
+        Ok(Resident::restored(
+            kind.clone(),
+            state,
+            place,
+            payload.len(),
+        ))
     }
 
     /// The stored state of an entity, and events after it.

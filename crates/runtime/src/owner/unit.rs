@@ -181,7 +181,7 @@ impl Serving {
         }
     }
 
-    fn append_record(
+    pub(super) fn append_record(
         &mut self,
         kind: Kind,
         mut portable: Portable,

@@ -72,6 +72,8 @@ pub(crate) enum Ruling {
         rejected: bool,
         reply: Option<Bytes>,
     },
+    /// A state that stands for the events up to a version.
+    Baseline { state: Bytes, version: u64 },
     /// A read. `fenced`: the answer must wait for a proof of ownership.
     Read { fenced: bool },
     /// To be decided again when one of its entities has changed.

@@ -192,6 +192,28 @@ impl<R: Row> Rows<R> {
         }
     }
 
+    /// Up to where all stored parts reflect a source.
+    pub(super) async fn stored(
+        &self,
+        engine: &dyn Engine,
+        source: Partition,
+    ) -> Result<Offset, ReadError> {
+        let mut least = Offset(u64::MAX);
+        for partition in self.partitions() {
+            let stored = engine.get(&self.area(partition), VECTOR).await?;
+            let vector = stored.and_then(|bytes| decode_vector(&bytes, self.parts.len()));
+            let reached = vector.map_or(Offset(0), |vector| vector[source.index()]);
+            least = least.min(reached);
+            let part = self.part(partition);
+            let parked = part.parked.values().flat_map(|row| &row.events);
+            let of_source = parked.filter(|(from, _)| *from == source.0);
+            if let Some(first) = of_source.map(|(_, offset)| *offset).min() {
+                least = least.min(Offset(first - 1));
+            }
+        }
+        Ok(least)
+    }
+
     /// Changes the row of a key by an event of `source`.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everfold_engine::engine::{PutError, ReadError};
+use everfold_engine::engine::{BoxFuture, PutError, ReadError};
 use everfold_engine::record::Kind;
 use everfold_engine::slot::Partition;
 use everfold_engine::{Offset, Text};
@@ -36,6 +36,9 @@ pub(crate) trait Running: Send + Sync {
     fn status(&self, heads: &[Offset]) -> HandlerStatus;
     fn parked(&self) -> Vec<Parked>;
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+    /// Up to where it is stored that a partition's events are folded into all rows, and none is
+    /// parked.
+    fn stored(&self, source: Partition) -> BoxFuture<'_, Result<Offset, ReadError>>;
     /// Resolves when rows and progress have been stored for the last time.
     fn finished(&self) -> watch::Receiver<bool>;
     /// Rows as JSON, for inspection: keys from `after` on, at most `limit`.
@@ -362,6 +365,10 @@ impl<R: Row> Running for RunningView<R> {
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
+    }
+
+    fn stored(&self, source: Partition) -> BoxFuture<'_, Result<Offset, ReadError>> {
+        Box::pin(self.rows.stored(self.ground.engine.as_ref(), source))
     }
 
     fn finished(&self) -> watch::Receiver<bool> {

@@ -68,7 +68,7 @@ pub(super) async fn run(
         open: VecDeque::new(),
         keys: seeded(ground.world.random()),
         finished,
-        settled: Arc::new(AtomicU64::new(0)),
+        settled: status.settled.clone(),
         revision: Revision(0),
         stored: Offset(0),
         parked_changed: false,

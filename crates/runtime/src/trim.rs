@@ -1,0 +1,175 @@
+//! Letting go of history on request: of one entity, or of everything recorded before a time.
+
+use std::time::Duration;
+
+use everfold_engine::engine::{self, Query, ReadError, ReadLimit, Trim, Trimmed};
+use everfold_engine::map::{Set, seeded_set};
+use everfold_engine::record::Kind;
+use everfold_engine::slot::Partition;
+use everfold_engine::{EntityKey, Offset, Timestamp};
+
+use crate::entity::Entity;
+use crate::error::CommandError;
+use crate::node::Node;
+use crate::owner::Stand;
+
+/// Commands of this age may still be repeated, and need their answers.
+const WINDOW: Duration = Duration::from_secs(24 * 3600);
+/// Baselines on their way at once.
+const AT_ONCE: usize = 256;
+
+impl Node {
+    /// Trims the history of one entity: its present state becomes a baseline, and the events that it
+    /// stands for go from every full segment. Views keep what they have folded; a view that is
+    /// made anew later does not see these events any more. There is no way back but a backup.
+    ///
+    /// # Errors
+    /// [`TrimError`]: nothing went, or less than asked for; the call may be repeated.
+    pub async fn trim_entity<E: Entity>(
+        &self,
+        id: impl Into<E::Id>,
+    ) -> Result<Trimmed, TrimError> {
+        let entity = self.entity::<E>(id).key().clone();
+        self.trim_key(entity).await
+    }
+
+    /// The same for an entity that is known by type and id.
+    ///
+    /// # Errors
+    /// Those of [`Node::trim_entity`].
+    pub async fn trim_key(&self, entity: EntityKey) -> Result<Trimmed, TrimError> {
+        let partition = self.engine.identity().layout.partition(&entity.id);
+        let baseline = self.stand(&entity).await?;
+        self.check_handlers(partition, baseline).await?;
+        let trim = Trim::Entity { partition, entity };
+        Ok(self.engine.trim(trim).await?)
+    }
+
+    /// Trims everything recorded before `time`, as far as whole segments end before: every entity
+    /// with events there gets a baseline first. Returns what went.
+    ///
+    /// # Errors
+    /// [`TrimError`]: nothing went, or less than asked for; the call may be repeated.
+    pub async fn trim_before(&self, time: Timestamp) -> Result<Trimmed, TrimError> {
+        let window = WINDOW.as_micros() as i64;
+        if time.0 > self.world().now().0 - window {
+            return Err(TrimError::TooYoung);
+        }
+        let mut ends = Vec::new();
+        for partition in self.engine.identity().layout.all() {
+            let end = self.end_before(partition, time).await?;
+            self.check_handlers(partition, end).await?;
+            self.stand_for_all(partition, end).await?;
+            ends.push(end);
+        }
+        Ok(self.engine.trim(Trim::Before(ends)).await?)
+    }
+
+    /// The last offset before the first event recorded at a time or later.
+    async fn end_before(&self, partition: Partition, time: Timestamp) -> Result<Offset, ReadError> {
+        let query = Query {
+            since: Some(time),
+            ..Query::default()
+        };
+        let mut after = Offset(0);
+        loop {
+            let chunk = self.engine.find(partition, &query, after, 1).await?;
+            if let Some(first) = chunk.records.first() {
+                let unit = u64::from(first.portable.unit.index);
+                return Ok(Offset(first.local.offset.0 - 1 - unit));
+            }
+            if chunk.next >= chunk.safe_head || chunk.next == after {
+                return Ok(chunk.safe_head);
+            }
+            after = chunk.next;
+        }
+    }
+
+    /// What handlers have not stored as done, they may read again.
+    async fn check_handlers(&self, partition: Partition, end: Offset) -> Result<(), TrimError> {
+        for (handler, done) in self.handlers_done(partition).await? {
+            if done < end {
+                return Err(TrimError::Handler {
+                    handler,
+                    partition,
+                    behind: end.0 - done.0,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a baseline to every entity with events up to `end`.
+    async fn stand_for_all(&self, partition: Partition, end: Offset) -> Result<(), TrimError> {
+        let mut seen: Set<EntityKey> = seeded_set(self.world().random());
+        let mut after = Offset(0);
+        while after < end {
+            let chunk = self
+                .engine
+                .read(partition, after, ReadLimit::default())
+                .await?;
+            let mut waiting = Vec::new();
+            for record in &chunk.records {
+                let (entity, offset) = (&record.portable.entity, record.local.offset);
+                let counts = matches!(record.kind, Kind::Event | Kind::Baseline);
+                if counts && offset <= end && seen.insert(entity.clone()) {
+                    waiting.push(entity);
+                }
+            }
+            for some in waiting.chunks(AT_ONCE) {
+                let answers: Vec<_> = some.iter().map(|entity| self.stand(entity)).collect();
+                for answer in answers {
+                    answer.await?;
+                }
+            }
+            if chunk.next == after {
+                break;
+            }
+            after = chunk.next;
+        }
+        Ok(())
+    }
+
+    /// Has an entity's baseline appended; on its way when this returns. The offset.
+    fn stand(
+        &self,
+        entity: &EntityKey,
+    ) -> impl Future<Output = Result<Offset, CommandError>> + Send + use<> {
+        let (work, answer) = Stand::new(entity.clone());
+        let partition = self.router.partition(&entity.id);
+        self.router.submit(partition, Box::new(work));
+        async move { answer.await.unwrap_or(Err(CommandError::Closed)) }
+    }
+}
+
+/// History that was not trimmed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrimError {
+    /// Commands of that time may still be repeated.
+    #[error(
+        "the last 24 hours cannot be trimmed: commands of that time may still be repeated and need their answers"
+    )]
+    TooYoung,
+    /// A handler may still read what is to go.
+    #[error(
+        "handler {handler:?} has {behind} records of partition {partition} not yet stored as done, or parked; let it catch up, or retry what is parked"
+    )]
+    Handler {
+        /// The handler.
+        handler: String,
+        /// The partition.
+        partition: Partition,
+        /// How many records.
+        behind: u64,
+    },
+    /// An entity's state could not be put into a baseline.
+    #[error("no baseline: {0}")]
+    Baseline(#[from] CommandError),
+    /// The engine could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The engine did not trim.
+    #[error(transparent)]
+    Engine(#[from] engine::TrimError),
+}
