@@ -13,6 +13,7 @@ pub mod log;
 mod machine;
 mod order;
 
+pub mod replay;
 mod report;
 mod subject;
 mod turns;

@@ -47,6 +47,9 @@ pub struct Args {
     /// Which of an event's ids are the same.
     #[arg(long, value_enum, default_value_t = Ids::Distinct)]
     pub ids: Ids,
+    /// Without the hash chain.
+    #[arg(long)]
+    pub unchained: bool,
     /// Counted seconds per row and side, all repetitions together.
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
@@ -117,7 +120,7 @@ async fn measured(args: &Args, place: &Place, layouts: &[Layout]) -> anyhow::Res
     let mut floor = None;
     let mut durability = String::new();
     for layout in layouts {
-        let mut bench = Bench::open(args.ids, *layout, place, time).await?;
+        let mut bench = Bench::open(args, *layout, place, time).await?;
         durability = format!("{} (bare log: {FLAGS})", bench.ours.log().durability());
         if floor.is_none() {
             let bare = Arc::new(bench.bare(1));
@@ -135,6 +138,7 @@ async fn measured(args: &Args, place: &Place, layouts: &[Layout]) -> anyhow::Res
     Ok(Report {
         runs,
         ids: args.ids,
+        chained: !args.unchained,
         sizes: vec![sizes::sizes(Ids::Distinct)?, sizes::sizes(Ids::Coinciding)?],
         bare_write_p50_us: tenths(floor.bare_write_p50_us),
         bare_p50_us: tenths(floor.reference_p50_us),
@@ -156,20 +160,25 @@ struct Bench {
 }
 
 impl Bench {
-    async fn open(ids: Ids, layout: Layout, place: &Place, time: Duration) -> anyhow::Result<Self> {
+    async fn open(
+        args: &Args,
+        layout: Layout,
+        place: &Place,
+        time: Duration,
+    ) -> anyhow::Result<Self> {
         let directory = place
             .path()
             .join(format!("partitions-{}", layout.partitions));
         std::fs::create_dir(&directory)?;
         let world: Arc<dyn World> = System::current();
-        let ours = Ours::open(&directory.join("log"), world.clone(), ids, layout).await?;
+        let ours = Ours::open(&directory.join("log"), world.clone(), args, layout).await?;
         let format = Records::new(world.clone(), ours.log().identity().origin(), layout);
         let bare_log = BareLog::create(&directory, format).context("direct writes are needed")?;
         let bench = Self {
             ours,
             bare_log,
             world,
-            ids,
+            ids: args.ids,
             layout,
             time,
         };
@@ -190,6 +199,7 @@ impl Bench {
         let (mut ours, mut bare) = (Side::default(), Side::default());
         let bare_target = Arc::new(self.bare(events));
         let fronts = self.ours.fronts(events).await?;
+        let heads = self.ours.heads().await?;
         let bytes_before = self.bare_log.bytes();
         for repetition in 0..REPETITIONS {
             let seed = mix((writers as u64) << 8 | u64::from(repetition));
@@ -224,7 +234,7 @@ impl Bench {
             p50_us: tenths(ours.median(|found| found.p50_us)),
             p99_us: tenths(ours.median(|found| found.p99_us)),
             p999_us: tenths(ours.median(|found| found.p999_us)),
-            bytes_per_event: tenths(self.ours.bytes_per_event().await?),
+            bytes_per_event: tenths(self.ours.bytes_per_event(&heads).await?),
             cpu_us_per_event: hundredths(ours.cpu_us() / each),
             appends_per_batch: tenths(ours.per_group()),
             bare_per_second: bare_per_second.round(),

@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use everfold_engine::engine::{AppendError, Appended, Batch, BoxFuture, Engine, Epoch, ReadLimit};
 use everfold_engine::record::{Link, Origin, Record};
 use everfold_engine::world::World;
-use everfold_engine::{Offset, Partition};
+use everfold_engine::{Offset, Partition, Timestamp};
 use everfold_log::Log;
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,6 +28,7 @@ pub(crate) struct Front {
     epoch: Epoch,
     origin: Origin,
     clock: Clock,
+    chained: bool,
     link: Link,
     /// Gathered, not yet on its way.
     open: Batch,
@@ -63,6 +64,7 @@ impl Front {
                 stamp: claim.floor,
                 ..Clock::default()
             },
+            chained: log.identity().chained,
             link: last.local.link,
             open: Batch {
                 id: 1,
@@ -110,13 +112,15 @@ impl Front {
     }
 
     /// Completes a record and puts it into the open batch.
-    pub(crate) fn put(&mut self, mut record: Record, now: everfold_engine::Timestamp) {
+    pub(crate) fn put(&mut self, mut record: Record, now: Timestamp) {
         self.clock
             .complete(&mut record, &self.origin, self.partition, now);
         record.local.epoch = self.epoch.0;
         record.local.batch = self.open.id;
-        self.link = record.link_after(self.link);
-        record.local.link = self.link;
+        if self.chained {
+            self.link = record.link_after(self.link);
+            record.local.link = self.link;
+        }
         self.open.records.push(record);
     }
 

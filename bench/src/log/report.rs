@@ -14,6 +14,8 @@ pub struct Report {
     pub runs: Vec<Run>,
     /// Which of an event's ids were the same.
     pub ids: Ids,
+    /// Whether the log kept the hash chain; the bare log never does.
+    pub chained: bool,
     /// What an event takes, by field, for either choice of ids.
     pub sizes: Vec<Sizes>,
     /// A bare durable write of 4 KiB with the same flags: the floor.

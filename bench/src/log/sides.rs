@@ -12,6 +12,7 @@ use everfold_log::{Log, Options};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::Args;
 use super::bare::Append;
 use super::front::Front;
 use super::sizes::frame_bytes;
@@ -64,16 +65,17 @@ impl Ours {
     pub(super) async fn open(
         directory: &Path,
         world: Arc<dyn World>,
-        ids: Ids,
+        args: &Args,
         layout: Layout,
     ) -> anyhow::Result<Self> {
         let mut options = Options::default();
         options.partitions = Some(layout.partitions);
+        options.chained = Some(!args.unchained);
         let log = Log::open_directory(directory, world.clone(), options)?;
         Ok(Self {
             log,
             world,
-            maker: Arc::new(Maker::new(ids, layout)),
+            maker: Arc::new(Maker::new(args.ids, layout)),
             batches: Arc::default(),
         })
     }
@@ -108,15 +110,24 @@ impl Ours {
         })
     }
 
-    /// Bytes of the journal per event, of each partition's newest batches.
-    pub(super) async fn bytes_per_event(&self) -> anyhow::Result<f64> {
-        let (mut bytes, mut events) = (0, 0);
+    /// The last offset of each partition.
+    pub(super) async fn heads(&self) -> anyhow::Result<Vec<Offset>> {
+        let mut heads = Vec::new();
         for partition in self.log.identity().layout.all() {
+            heads.push(self.log.safe_head(partition).await?);
+        }
+        Ok(heads)
+    }
+
+    /// Bytes of the journal per event, of the newest batches of each partition after an offset.
+    pub(super) async fn bytes_per_event(&self, since: &[Offset]) -> anyhow::Result<f64> {
+        let (mut bytes, mut events) = (0, 0);
+        for (partition, since) in self.log.identity().layout.all().zip(since) {
             let head = self.log.safe_head(partition).await?;
-            let mut after = Offset(head.0.saturating_sub(LOOKED_AT));
+            let mut after = Offset(head.0.saturating_sub(LOOKED_AT).max(since.0));
             let mut batch: Vec<Record> = Vec::new();
             // The first batch may be cut.
-            let mut whole = false;
+            let mut whole = after == *since;
             while after < head {
                 let chunk = self
                     .log
