@@ -186,7 +186,6 @@ impl Bench {
         let fronts = bench.ours.fronts(1).await?;
         fill(&fronts.target).await?;
         fronts.close().await?;
-        fill(&Arc::new(bench.bare(1))).await?;
         Ok(bench)
     }
 
@@ -200,16 +199,17 @@ impl Bench {
         let bare_target = Arc::new(self.bare(events));
         let fronts = self.ours.fronts(events).await?;
         let heads = self.ours.heads().await?;
+        let warm_up = WARM_UP.min(self.time);
         let bytes_before = self.bare_log.bytes();
         for repetition in 0..REPETITIONS {
             let seed = mix((writers as u64) << 8 | u64::from(repetition));
             let groups = self.bare_log.groups();
-            let found = measure(&bare_target, writers, WARM_UP, self.time, seed).await?;
+            let found = measure(&bare_target, writers, warm_up, self.time, seed).await?;
             bare.groups += self.bare_log.groups() - groups;
             bare.found.push(found);
 
             let batches = self.ours.batches();
-            let found = measure(&fronts.target, writers, WARM_UP, self.time, seed).await?;
+            let found = measure(&fronts.target, writers, warm_up, self.time, seed).await?;
             ours.groups += self.ours.batches() - batches;
             eprintln!(
                 "{writers} writers, {} partitions, {events} events, {} of {REPETITIONS}: {:.0}/s, bare {:.0}/s",
