@@ -75,12 +75,11 @@ impl Front {
         })
     }
 
-    /// Appends what comes until all senders are gone. `units_of` says how many records the largest
-    /// unit has.
+    /// Appends what comes until all senders are gone; `largest` is the most records of a unit.
     pub(crate) async fn serve(
         mut self,
         mut inbox: mpsc::Receiver<Append>,
-        units_of: usize,
+        largest: usize,
     ) -> anyhow::Result<()> {
         let log = self.log.clone();
         let most_records = log.limits().batch_records;
@@ -91,7 +90,7 @@ impl Front {
             if flight.is_none() && !self.waiting.is_empty() {
                 flight = Some(self.launch(&log));
             }
-            let fits = most_records.saturating_sub(self.open.records.len()) / units_of;
+            let fits = most_records.saturating_sub(self.open.records.len()) / largest;
             let room = fits.min(MOST_UNITS - self.waiting.len());
             tokio::select! { biased;
                 appended = landing(&mut flight), if flight.is_some() => {

@@ -218,7 +218,49 @@ impl Sizes {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use everfold_engine::Engine as _;
+    use everfold_engine::engine::ReadLimit;
+    use everfold_engine::world::{System, World};
+    use everfold_log::{Log, Options, segment};
+
     use super::*;
+    use crate::log::Front;
+
+    /// Attacks: a size that is computed but not what lies on the disk.
+    #[tokio::test]
+    async fn frames_take_as_many_bytes_of_a_segment_as_is_said() {
+        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let world: Arc<dyn World> = System::current();
+        let mut options = Options::default();
+        options.partitions = Some(1);
+        let log = Log::open_directory(directory.path(), world.clone(), options).unwrap();
+        let maker = Maker::new(Ids::Distinct, log.identity().layout);
+        let partition = Partition(0);
+        let claimed = Front::claim(log.clone(), world.clone(), partition, Arc::default());
+        let mut front = claimed.await.unwrap();
+        for (order, events) in [(7, 1), (8, 5), (7, 2), (9, 1)] {
+            let now = world.now();
+            let (_, records) = maker.unit(order, order as u64, events, now).unwrap();
+            records
+                .into_iter()
+                .for_each(|record| front.put(record, now));
+            front.flush().await.unwrap();
+        }
+        let chunk = log.read(partition, Offset(0), ReadLimit::default()).await;
+        let records = chunk.unwrap().records;
+        let batches = records.chunk_by(|a, b| a.local.batch == b.local.batch);
+        let sum: usize = batches
+            .map(|batch| batch.iter().map(|record| Record::clone(record)).collect())
+            .map(|batch: Vec<_>| frame_bytes(&batch, log.identity()))
+            .sum();
+        log.close().await;
+        let bytes = std::fs::read(directory.path().join("0000000001.log")).unwrap();
+        // The last frame says that the log was closed.
+        let close = bytes.windows(4).rposition(|four| four == b"EVFR").unwrap();
+        assert_eq!(segment::header_bytes(1) as usize + sum, close);
+    }
 
     #[test]
     fn the_fields_make_up_the_whole() {
