@@ -139,6 +139,7 @@ fn store(args: &Args, directory: &Path, options: &Options) -> anyhow::Result<Sto
         loaded_per_second: loaded_per_second.round(),
         stored_bytes: files.bytes(),
         stored_bytes_per_event: crate::turns::tenths(files.bytes() as f64 / events as f64),
+        index_bytes: files.index_bytes(),
         whole,
         history,
         live,

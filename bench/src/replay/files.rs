@@ -1,9 +1,11 @@
 //! The files of a log, read without the log.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{Advice, fadvise};
 
@@ -12,10 +14,21 @@ use crate::load::mix;
 /// What is read at once.
 const PIECE: usize = 1 << 20;
 const BLOCK: usize = 4096;
+/// A log is at rest after so long without a change.
+const QUIET: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// All files of a log that hold events, each up to its last byte that is not zero.
 pub(super) struct Files {
     files: Vec<(File, u64)>,
+    /// Beside them: what may be made again from them.
+    indexes: Vec<(File, u64)>,
+}
+
+/// Files that are neither events nor index: a lock, values beside the log, files to be used again,
+/// files that are being made.
+fn is_aside(name: &str) -> bool {
+    name == "lock" || name.starts_with("areas") || name.ends_with(".spare") || !name.contains('.')
 }
 
 impl Files {
@@ -23,22 +36,27 @@ impl Files {
         let mut names = Vec::new();
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if entry.file_type()?.is_file() && name != "lock" && !name.starts_with("areas") {
-                names.push(entry.path());
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type()?.is_file() && !is_aside(&name) {
+                names.push(name);
             }
         }
         names.sort();
-        let mut files = Vec::new();
+        let (mut files, mut indexes) = (Vec::new(), Vec::new());
         for name in names {
-            let file = File::open(name)?;
+            let file = File::open(directory.join(&name))?;
             let used = used(&file)?;
-            if used > 0 {
+            if name.ends_with(".index") {
+                indexes.push((file, used));
+            } else if used > 0 {
                 files.push((file, used));
             }
         }
-        Ok(Self { files })
+        Ok(Self { files, indexes })
+    }
+
+    pub(super) fn index_bytes(&self) -> u64 {
+        self.indexes.iter().map(|(_, used)| used).sum()
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -47,7 +65,7 @@ impl Files {
 
     /// Takes the files out of the page cache.
     pub(super) fn forget(&self) -> io::Result<()> {
-        for (file, _) in &self.files {
+        for (file, _) in self.files.iter().chain(&self.indexes) {
             fadvise(file, 0, None, Advice::DontNeed)?;
         }
         Ok(())
@@ -106,6 +124,35 @@ fn used(file: &File) -> io::Result<u64> {
     Ok(0)
 }
 
+/// Waits until nothing of a directory has changed for a second, or for a minute: what a log does
+/// beside the writing is not to fall into what is measured next.
+pub(super) async fn at_rest(directory: &Path) -> io::Result<()> {
+    let begin = Instant::now();
+    let mut seen = (listing(directory)?, begin);
+    while seen.1.elapsed() < QUIET && begin.elapsed() < PATIENCE {
+        tokio::time::sleep(QUIET / 20).await;
+        let now = listing(directory)?;
+        if now != seen.0 {
+            seen = (now, Instant::now());
+        }
+    }
+    Ok(())
+}
+
+/// Names, lengths, and when each was written last.
+fn listing(directory: &Path) -> io::Result<Vec<(OsString, u64, Option<SystemTime>)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        // One that has just gone away is a change too.
+        if let Ok(data) = entry.metadata() {
+            files.push((entry.file_name(), data.len(), data.modified().ok()));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Bytes that the process had read from a device so far; 0 where the system does not say.
 pub(super) fn device_bytes() -> u64 {
     let text = fs::read_to_string("/proc/self/io").unwrap_or_default();
@@ -128,9 +175,13 @@ mod tests {
         fs::write(directory.path().join("1.log"), &first).unwrap();
         fs::write(directory.path().join("2.log"), [0; 100]).unwrap();
         fs::write(directory.path().join("3.log"), [0, 0, 1]).unwrap();
-        fs::write(directory.path().join("lock"), [1]).unwrap();
+        for name in ["lock", "areas.redb", "creating", "4.spare"] {
+            fs::write(directory.path().join(name), [1]).unwrap();
+        }
+        fs::write(directory.path().join("3-1.index"), [5; 9]).unwrap();
         let files = Files::of(directory.path()).unwrap();
         assert_eq!(files.bytes(), PIECE as u64 + 13);
+        assert_eq!(files.index_bytes(), 9);
         let mut expected = vec![7; PIECE + 10];
         expected.extend([0, 0, 1]);
         assert_eq!(files.read(true).unwrap(), crc32fast::hash(&expected));

@@ -8,6 +8,7 @@ use everfold_engine::world::{System, World};
 use everfold_engine::{Engine as _, EntityKey};
 use everfold_log::{Log, Options};
 
+use super::files::at_rest;
 use crate::load::mix;
 use crate::log::Front;
 use crate::order::name;
@@ -28,7 +29,7 @@ pub(super) fn entity(number: usize) -> EntityKey {
     EntityKey::new("order", name(number))
 }
 
-/// Fills a new log and closes it; events per second.
+/// Fills a new log and closes it when it has come to rest; events per second.
 pub(super) async fn load(directory: &Path, options: &Options, load: &Load) -> anyhow::Result<f64> {
     let world: Arc<dyn World> = System::current();
     let log = Log::open_directory(directory, world.clone(), options.clone())?;
@@ -67,6 +68,7 @@ pub(super) async fn load(directory: &Path, options: &Options, load: &Load) -> an
         task.await??;
     }
     let taken = begin.elapsed();
+    at_rest(directory).await?;
     log.close().await;
     Ok((load.entities * load.rounds) as f64 / taken.as_secs_f64())
 }

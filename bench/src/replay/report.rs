@@ -35,6 +35,8 @@ pub struct Store {
     pub stored_bytes: u64,
     /// The same per event.
     pub stored_bytes_per_event: f64,
+    /// Bytes of indexes on disk, which can be made again from the others.
+    pub index_bytes: u64,
     /// All of it, in order of partitions.
     pub whole: Whole,
     /// One entity's events.
