@@ -33,6 +33,9 @@ pub(super) async fn measure(
         warm.push(one(&log, number, load.rounds).await?);
         bare_warm.push(blocks(files, load.rounds, round)?);
     }
+    log.close().await;
+    // Another one: what a log keeps of what it has read is gone too.
+    let log = Log::open_directory(directory, System::current(), options.clone())?;
     for round in 0..count as u64 {
         let number = mix(round) as usize % load.entities;
         files.forget()?;

@@ -31,12 +31,7 @@ pub(super) fn measure(
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()?;
-        runtime.block_on(async {
-            let log = Log::open_directory(directory, System::current(), options.clone())?;
-            let found = replays(&log, files, events).await;
-            log.close().await;
-            found
-        })
+        runtime.block_on(replays(directory, options, files, events))
     };
     thread::scope(|scope| scope.spawn(job).join())
         .unwrap_or_else(|_| Err(anyhow!("the reader panicked")))
@@ -50,24 +45,35 @@ fn stay_on_one_core() -> anyhow::Result<()> {
     Ok(sched_setaffinity(None, &one)?)
 }
 
-async fn replays(log: &Log, files: &Files, events: usize) -> anyhow::Result<Whole> {
+async fn replays(
+    directory: &Path,
+    options: &Options,
+    files: &Files,
+    events: usize,
+) -> anyhow::Result<Whole> {
+    let open = || Log::open_directory(directory, System::current(), options.clone());
+    let log = open()?;
     let bytes = files.bytes() as f64;
     let (mut ours, mut bare, mut cpus) = (Vec::new(), Vec::new(), Vec::new());
-    read_all(log, events).await?;
+    read_all(&log, events).await?;
     for _ in 0..REPETITIONS {
         bare.push(timed(|| files.read(true))?);
         let cpu_before = cpu();
-        ours.push(read_all(log, events).await?);
+        ours.push(read_all(&log, events).await?);
         cpus.push((cpu() - cpu_before).as_secs_f64() * 1e6 / events as f64);
     }
+    log.close().await;
     let (mut cold, mut device, mut from_device) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..REPETITIONS {
         files.forget()?;
         device.push(timed(|| files.read(false))?);
+        // Another one each time: what a log keeps of what it has read is gone too.
+        let log = open()?;
         files.forget()?;
         let before = device_bytes();
-        cold.push(read_all(log, events).await?);
+        cold.push(read_all(&log, events).await?);
         from_device.push((device_bytes() - before) as f64 / bytes);
+        log.close().await;
     }
     let seconds = |times: &[Duration]| median(times.iter().map(Duration::as_secs_f64));
     let (ours, bare) = (seconds(&ours), seconds(&bare));
