@@ -1,6 +1,6 @@
 //! The reference: a log that does nothing but group commits.
 //!
-//! One thread takes all that waits, puts it behind what was written before and writes it with one
+//! One thread takes all that waits, encodes it behind what was written before and writes it with one
 //! durable write; the partly filled block at the end is written again with the next group. There is
 //! no index, no hash chain, no deduplication, no version check, and no reading. Space is zero-filled
 //! once, before anything is measured, and the log starts over at its end, so it never has to make
@@ -19,45 +19,63 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::direct::{Aligned, BLOCK, zeroed_file};
 
-/// Length, checksum, sequence number, and the lengths of both names.
-const HEADER: usize = 20;
 /// The log starts over when this is full.
 const FILE_BYTES: u64 = 256 << 20;
 /// The most that one write takes, about.
 const GROUP_BYTES: usize = 4 << 20;
 /// Appends that may wait.
-const QUEUE: usize = 16_384;
+pub(crate) const QUEUE: usize = 16_384;
 /// How long the writer looks for more work before it rests: a waking costs more than this waits.
 const LOOK_FOR: Duration = Duration::from_micros(40);
 
-/// One event to be appended.
-pub(crate) struct Append {
-    pub(crate) entity: String,
-    pub(crate) event_type: &'static str,
-    pub(crate) payload: Vec<u8>,
-    pub(crate) done: oneshot::Sender<u64>,
+/// What is appended, and how it becomes bytes.
+pub(crate) trait Format: Send + 'static {
+    /// What one client hands over at a time.
+    type Append: Send + 'static;
+
+    /// About how many bytes an append takes.
+    fn bytes(append: &Self::Append) -> usize;
+
+    /// Moves a group to the end of `out`, and who waits for it to `answers`.
+    fn encode(
+        &mut self,
+        group: &mut Vec<Self::Append>,
+        out: &mut Vec<u8>,
+        answers: &mut Vec<oneshot::Sender<()>>,
+    );
+
+    /// The group is durable and everybody was told: time to let go of it.
+    fn settled(&mut self) {}
 }
 
 /// The log; its writer ends when this and all clones of the sender are gone.
-pub(crate) struct BareLog {
-    sender: mpsc::Sender<Append>,
+pub(crate) struct BareLog<F: Format> {
+    sender: mpsc::Sender<F::Append>,
     writer: JoinHandle<io::Result<()>>,
-    groups: Arc<AtomicU64>,
+    written: Arc<Written>,
 }
 
-impl BareLog {
-    pub(crate) fn create(directory: &Path) -> io::Result<Self> {
+/// What was written so far.
+#[derive(Default)]
+struct Written {
+    groups: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl<F: Format> BareLog<F> {
+    pub(crate) fn create(directory: &Path, format: F) -> io::Result<Self> {
         let file = zeroed_file(&directory.join("bare-log"), FILE_BYTES)?;
         let (sender, inbox) = mpsc::channel(QUEUE);
-        let groups = Arc::new(AtomicU64::new(0));
+        let written = Arc::new(Written::default());
         let writer = Writer {
             file,
+            format,
             inbox,
-            buffer: Aligned::zeroed(GROUP_BYTES + (1 << 20)),
+            encoded: Vec::with_capacity(GROUP_BYTES),
+            buffer: Aligned::zeroed(2 * GROUP_BYTES),
             used: 0,
             base: 0,
-            sequence: 0,
-            groups: groups.clone(),
+            written: written.clone(),
         };
         let writer = std::thread::Builder::new()
             .name("bare log".into())
@@ -65,17 +83,22 @@ impl BareLog {
         Ok(Self {
             sender,
             writer,
-            groups,
+            written,
         })
     }
 
-    pub(crate) fn sender(&self) -> mpsc::Sender<Append> {
+    pub(crate) fn sender(&self) -> mpsc::Sender<F::Append> {
         self.sender.clone()
     }
 
     /// Durable writes so far.
     pub(crate) fn groups(&self) -> u64 {
-        self.groups.load(Ordering::Relaxed)
+        self.written.groups.load(Ordering::Relaxed)
+    }
+
+    /// Bytes appended so far, without what fills blocks.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.written.bytes.load(Ordering::Relaxed)
     }
 
     /// Ends the writer; says what went wrong, if anything did.
@@ -88,45 +111,52 @@ impl BareLog {
     }
 }
 
-struct Writer {
+struct Writer<F: Format> {
     file: File,
-    inbox: mpsc::Receiver<Append>,
+    format: F,
+    inbox: mpsc::Receiver<F::Append>,
+    /// The group that is about to be written.
+    encoded: Vec<u8>,
     /// From the last block that is partly filled on.
     buffer: Aligned,
     /// How much of the buffer is filled.
     used: usize,
     /// Where the buffer's first byte lies in the file.
     base: u64,
-    sequence: u64,
-    groups: Arc<AtomicU64>,
+    written: Arc<Written>,
 }
 
-impl Writer {
+impl<F: Format> Writer<F> {
     fn run(mut self) -> io::Result<()> {
-        let mut waiting = Vec::new();
+        let mut group = Vec::new();
         let mut answers = Vec::new();
         loop {
-            while self.used < GROUP_BYTES
+            let mut bytes = 0;
+            while bytes < GROUP_BYTES
                 && let Ok(append) = self.inbox.try_recv()
             {
-                self.put(append, &mut answers);
+                bytes += F::bytes(&append);
+                group.push(append);
             }
-            if answers.is_empty() {
+            if group.is_empty() {
                 if self.looks_for_work() {
                     continue;
                 }
-                if self.inbox.blocking_recv_many(&mut waiting, QUEUE) == 0 {
-                    return Ok(());
+                match self.inbox.blocking_recv() {
+                    Some(append) => group.push(append),
+                    None => return Ok(()),
                 }
-                for append in waiting.drain(..) {
-                    self.put(append, &mut answers);
-                }
+                continue;
             }
+            self.encoded.clear();
+            self.format
+                .encode(&mut group, &mut self.encoded, &mut answers);
             self.write()?;
-            for (done, sequence) in answers.drain(..) {
+            for done in answers.drain(..) {
                 // Whoever asked may have gone away.
-                let _ = done.send(sequence);
+                let _ = done.send(());
             }
+            self.format.settled();
         }
     }
 
@@ -144,40 +174,23 @@ impl Writer {
         false
     }
 
-    fn put(&mut self, append: Append, answers: &mut Vec<(oneshot::Sender<u64>, u64)>) {
-        let Append {
-            entity,
-            event_type,
-            payload,
-            done,
-        } = append;
-        self.sequence += 1;
-        let start = self.used;
-        let length = HEADER + event_type.len() + entity.len() + payload.len();
-        let record = &mut self.buffer[start..start + length];
-        record[..4].copy_from_slice(&(length as u32).to_le_bytes());
-        record[8..16].copy_from_slice(&self.sequence.to_le_bytes());
-        record[16..18].copy_from_slice(&(event_type.len() as u16).to_le_bytes());
-        record[18..HEADER].copy_from_slice(&(entity.len() as u16).to_le_bytes());
-        let mut at = HEADER;
-        for part in [event_type.as_bytes(), entity.as_bytes(), &payload] {
-            record[at..at + part.len()].copy_from_slice(part);
-            at += part.len();
-        }
-        let sum = crc32fast::hash(&record[8..]);
-        record[4..8].copy_from_slice(&sum.to_le_bytes());
-        self.used += length;
-        answers.push((done, self.sequence));
-    }
-
     fn write(&mut self) -> io::Result<()> {
+        let group = self.encoded.len();
+        let begin = self.used;
+        self.used += group;
         let end = self.used.next_multiple_of(BLOCK);
-        self.buffer[self.used..end].fill(0);
+        let room = self.buffer.get_mut(begin..end);
+        let room = room.ok_or_else(|| io::Error::other("a group larger than the buffer"))?;
+        room[..group].copy_from_slice(&self.encoded);
+        room[group..].fill(0);
         if self.base + end as u64 > FILE_BYTES {
             self.base = 0;
         }
         self.file.write_all_at(&self.buffer[..end], self.base)?;
-        self.groups.fetch_add(1, Ordering::Relaxed);
+        self.written.groups.fetch_add(1, Ordering::Relaxed);
+        self.written
+            .bytes
+            .fetch_add(group as u64, Ordering::Relaxed);
         let whole = self.used / BLOCK * BLOCK;
         if whole > 0 {
             self.buffer.copy_within(whole..end, 0);
@@ -185,42 +198,5 @@ impl Writer {
             self.used -= whole;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn what_is_acknowledged_lies_in_the_file_in_order() {
-        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let log = BareLog::create(directory.path()).unwrap();
-        let sender = log.sender();
-        for round in 1..=40u64 {
-            let (done, answer) = oneshot::channel();
-            let append = Append {
-                entity: format!("order-{round:06}"),
-                event_type: "LineAdded",
-                payload: vec![round as u8; 256],
-                done,
-            };
-            sender.send(append).await.unwrap();
-            assert_eq!(answer.await.unwrap(), round);
-        }
-        drop(sender);
-        assert_eq!(log.groups(), 40);
-        log.close().unwrap();
-        let bytes = std::fs::read(directory.path().join("bare-log")).unwrap();
-        let mut at = 0;
-        for round in 1..=40u64 {
-            let field = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
-            let length = field(at) as usize;
-            assert_eq!(field(at + 4), crc32fast::hash(&bytes[at + 8..at + length]));
-            let sequence = u64::from_le_bytes(bytes[at + 8..at + 16].try_into().unwrap());
-            assert_eq!(sequence, round);
-            at += length;
-        }
-        assert!(bytes[at..].iter().all(|byte| *byte == 0));
     }
 }

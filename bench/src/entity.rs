@@ -6,20 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
+use crate::bare_event::Events;
 use crate::bare_log::BareLog;
 use crate::bare_write::BareWrite;
 use crate::direct::FLAGS;
-use crate::load::{Measured, fill, measure, mix};
+use crate::load::{fill, measure, mix};
 use crate::machine::Place;
-use crate::report::{Report, Run, median};
+use crate::report::{Report, Run};
 use crate::subject::{Reference, Subject};
-
-/// Both sides are measured this often, by turns; medians count.
-const REPETITIONS: u32 = 5;
-const WARM_UP: Duration = Duration::from_millis(300);
-/// The reference's median at one client, as a multiple of a bare write's, that makes a run invalid.
-const MOST_OVER_BARE: f64 = 1.25;
-const WORKERS: usize = 2;
+use crate::turns::{Floor, REPETITIONS, Side, WARM_UP, hundredths, runtime, tenths, thousandths};
 
 /// What to measure.
 #[derive(clap::Args, Clone, Debug)]
@@ -74,11 +69,7 @@ pub fn report(args: &Args) -> anyhow::Result<Report> {
         "--clients are 1 to 16384"
     );
     let place = Place::find(args.data.as_deref())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_time()
-        .build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let mut bench = Bench::open(&place, args.seconds).await?;
         let report = bench.report(&place, &args.clients).await;
         bench.close().await?;
@@ -88,48 +79,18 @@ pub fn report(args: &Args) -> anyhow::Result<Report> {
 
 struct Bench {
     subject: Arc<Subject>,
-    log: BareLog,
+    log: BareLog<Events>,
     reference: Arc<Reference>,
     bare_write: BareWrite,
     /// Counted time of one repetition.
     time: Duration,
 }
 
-/// What the repetitions of one side found.
-#[derive(Default)]
-struct Side {
-    found: Vec<Measured>,
-    /// Commands and the groups that they were written in, warm-up included.
-    groups: u64,
-}
-
-impl Side {
-    fn median(&self, of: impl Fn(&Measured) -> f64) -> f64 {
-        median(self.found.iter().map(of))
-    }
-
-    fn samples(&self) -> Vec<f64> {
-        self.found
-            .iter()
-            .map(|found| found.per_second.round())
-            .collect()
-    }
-
-    fn cpu_us(&self) -> f64 {
-        let each = |found: &Measured| found.cpu.as_secs_f64() * 1e6 / found.sent.max(1) as f64;
-        (self.median(each) * 100.0).round() / 100.0
-    }
-
-    fn per_group(&self) -> f64 {
-        let sent: u64 = self.found.iter().map(|found| found.sent).sum();
-        sent as f64 / self.groups.max(1) as f64
-    }
-}
-
 impl Bench {
     async fn open(place: &Place, seconds: f64) -> anyhow::Result<Self> {
         eprintln!("preparing in {}", place.path().display());
-        let log = BareLog::create(place.path()).context("direct writes are needed")?;
+        let log =
+            BareLog::create(place.path(), Events::default()).context("direct writes are needed")?;
         let bare_write = BareWrite::create(place.path())?;
         let subject = Arc::new(Subject::open(place.path()).await?);
         let reference = Arc::new(Reference {
@@ -149,34 +110,18 @@ impl Bench {
 
     async fn report(&mut self, place: &Place, clients: &[usize]) -> anyhow::Result<Report> {
         let machine = place.machine()?;
-        let (bare_write_p50_us, reference_p50_us) = self.floor().await?;
+        let floor = Floor::find(&mut self.bare_write, &self.reference, self.time).await?;
         let mut runs = Vec::new();
         for clients in clients {
             runs.push(self.at(*clients).await?);
         }
         Ok(Report {
             runs,
-            bare_write_p50_us: round(bare_write_p50_us),
-            reference_p50_us: round(reference_p50_us),
-            valid: reference_p50_us <= MOST_OVER_BARE * bare_write_p50_us,
+            bare_write_p50_us: tenths(floor.bare_write_p50_us),
+            reference_p50_us: tenths(floor.reference_p50_us),
+            valid: floor.valid(),
             machine,
         })
-    }
-
-    /// The medians of a bare write and of the reference at one client, by turns.
-    async fn floor(&mut self) -> anyhow::Result<(f64, f64)> {
-        let time = (self.time / 2).clamp(Duration::from_millis(100), Duration::from_secs(1));
-        let (mut bare, mut reference) = (Vec::new(), Vec::new());
-        for repetition in 0..REPETITIONS {
-            let taken = self.bare_write.measure(time)?;
-            bare.push(taken[taken.len() / 2].as_nanos() as f64 / 1000.0);
-            let seed = mix(u64::from(repetition));
-            let found = measure(&self.reference, 1, WARM_UP, time, seed).await?;
-            reference.push(found.p50_us);
-        }
-        let (bare, reference) = (median(bare), median(reference));
-        eprintln!("bare write p50 {bare:.1} us, reference p50 at 1 client {reference:.1} us");
-        Ok((bare, reference))
     }
 
     async fn at(&self, clients: usize) -> anyhow::Result<Run> {
@@ -210,17 +155,17 @@ impl Bench {
         Ok(Run {
             clients,
             commands_per_second: per_second.round(),
-            p50_us: round(ours.median(|found| found.p50_us)),
-            p99_us: round(ours.median(|found| found.p99_us)),
+            p50_us: tenths(ours.median(|found| found.p50_us)),
+            p99_us: tenths(ours.median(|found| found.p99_us)),
             reference_per_second: reference_per_second.round(),
-            reference_p50_us: round(reference.median(|found| found.p50_us)),
-            reference_p99_us: round(reference.median(|found| found.p99_us)),
-            ratio: (per_second / reference_per_second * 1000.0).round() / 1000.0,
+            reference_p50_us: tenths(reference.median(|found| found.p50_us)),
+            reference_p99_us: tenths(reference.median(|found| found.p99_us)),
+            ratio: thousandths(per_second / reference_per_second),
             durability: format!("{} (reference: {FLAGS})", self.subject.durability()),
-            cpu_us_per_command: ours.cpu_us(),
-            reference_cpu_us: reference.cpu_us(),
-            commands_per_batch: round(ours.per_group()),
-            reference_per_write: round(reference.per_group()),
+            cpu_us_per_command: hundredths(ours.cpu_us()),
+            reference_cpu_us: hundredths(reference.cpu_us()),
+            commands_per_batch: tenths(ours.per_group()),
+            reference_per_write: tenths(reference.per_group()),
             view_behind,
             samples: ours.samples(),
             reference_samples: reference.samples(),
@@ -232,8 +177,4 @@ impl Bench {
         drop(self.reference);
         self.log.close().context("the bare log")
     }
-}
-
-fn round(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
 }

@@ -3,14 +3,20 @@
 //!
 //! `bench/README.md` says what is measured, how, and what is not.
 
+mod bare_event;
 mod bare_log;
 mod bare_write;
 mod direct;
 pub mod entity;
 mod load;
+pub mod log;
 mod machine;
 mod order;
+
+pub mod replay;
 mod report;
 mod subject;
+mod turns;
+mod unit;
 
 pub use report::{Machine, Report, Run};

@@ -19,6 +19,7 @@ pub(crate) struct Measured {
     pub(crate) per_second: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
     /// Everything that was sent, warm-up included.
     pub(crate) sent: u64,
     /// What the whole process, clients included, took of the processor meanwhile.
@@ -62,6 +63,7 @@ pub(crate) async fn measure<T: Target>(
         per_second: histogram.len() as f64 / time.as_secs_f64(),
         p50_us: quantile(0.5),
         p99_us: quantile(0.99),
+        p999_us: quantile(0.999),
         sent,
         cpu: cpu() - cpu_before,
     })
@@ -98,7 +100,7 @@ async fn one_client<T: Target>(
 }
 
 /// User and system time of the process so far; zero where the system does not say.
-fn cpu() -> Duration {
+pub(crate) fn cpu() -> Duration {
     // Fields 14 and 15, in hundredths of a second; the second field may hold blanks.
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);

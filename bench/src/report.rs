@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::turns::Floor;
+
 /// All that one run of the measurement found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -71,17 +73,22 @@ pub struct Machine {
     pub load_before: String,
 }
 
+impl Machine {
+    /// For people.
+    pub(crate) fn line(&self) -> String {
+        format!(
+            "{}, {} cores, Linux {}, {}, {}, load {}",
+            self.cpu, self.cores, self.kernel, self.file_system, self.path, self.load_before
+        )
+    }
+}
+
 impl Report {
     /// A table for people.
     pub fn table(&self) -> String {
         use std::fmt::Write as _;
         let mut text = String::new();
-        let machine = &self.machine;
-        let _ = writeln!(
-            text,
-            "{}, {} cores, Linux {}, {}, {}\n",
-            machine.cpu, machine.cores, machine.kernel, machine.file_system, machine.path
-        );
+        let _ = writeln!(text, "{}\n", self.machine.line());
         let _ = writeln!(
             text,
             "clients  commands/s    p50 us    p99 us  reference/s  ratio  cpu us (reference)  per batch  view behind"
@@ -102,16 +109,8 @@ impl Report {
                 run.view_behind
             );
         }
-        let verdict = if self.valid {
-            "valid"
-        } else {
-            "INVALID: the reference is slower than the device allows; do not use these figures"
-        };
-        let _ = writeln!(
-            text,
-            "\nreference p50 at 1 client {:.1} us, bare 4 KiB durable write {:.1} us: {verdict}",
-            self.reference_p50_us, self.bare_write_p50_us
-        );
+        let (bare, reference) = (self.bare_write_p50_us, self.reference_p50_us);
+        let _ = writeln!(text, "\n{}", Floor::sentence(bare, reference, self.valid));
         if let Some(run) = self.runs.first() {
             let _ = writeln!(text, "a command is acknowledged: {}", run.durability);
         }

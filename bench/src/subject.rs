@@ -9,7 +9,7 @@ use everfold::engine::uuid7;
 use everfold::{Event as _, Node, Open};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::bare_log::Append;
+use crate::bare_event::Append;
 use crate::load::Target;
 use crate::order::{AddLine, Order, OrderId, name, shop};
 

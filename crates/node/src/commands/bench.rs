@@ -13,6 +13,10 @@ pub struct Arguments {
 enum What {
     /// Durable commands on entities, next to a bare group-committing log
     Entity(everfold_bench::entity::Args),
+    /// Durable appends to the log itself, next to a bare log of the same records
+    Log(everfold_bench::log::Args),
+    /// Reading a log: all of it, one entity, live, and opening it
+    Replay(everfold_bench::replay::Args),
 }
 
 /// Runs it.
@@ -22,5 +26,7 @@ enum What {
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.what {
         What::Entity(entity) => everfold_bench::entity::run(&entity),
+        What::Log(log) => everfold_bench::log::run(&log),
+        What::Replay(replay) => everfold_bench::replay::run(&replay),
     }
 }
