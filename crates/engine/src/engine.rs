@@ -233,13 +233,24 @@ pub trait Engine: Send + Sync + 'static {
         batch: Batch,
     ) -> BoxFuture<'_, Result<Appended, AppendError>>;
 
-    /// Reads records after an offset, below the safe head.
+    /// Reads records after an offset, below the safe head. Links of the hash chain may be missing
+    /// but in the last record of a batch, where to find them costs more than reading.
     fn read(
         &self,
         partition: Partition,
         after: Offset,
         limit: ReadLimit,
     ) -> BoxFuture<'_, Result<Chunk, ReadError>>;
+
+    /// As [`Engine::read`], with the link of every record.
+    fn read_chained(
+        &self,
+        partition: Partition,
+        after: Offset,
+        limit: ReadLimit,
+    ) -> BoxFuture<'_, Result<Chunk, ReadError>> {
+        self.read(partition, after, limit)
+    }
 
     /// The last settled offset of a partition; 0 if it is empty.
     fn safe_head(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, ReadError>>;

@@ -187,6 +187,15 @@ impl Engine for Indexed {
         self.inner.read(partition, after, limit)
     }
 
+    fn read_chained(
+        &self,
+        partition: Partition,
+        after: Offset,
+        limit: ReadLimit,
+    ) -> BoxFuture<'_, Result<Chunk, ReadError>> {
+        self.inner.read_chained(partition, after, limit)
+    }
+
     fn safe_head(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, ReadError>> {
         self.inner.safe_head(partition)
     }

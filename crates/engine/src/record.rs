@@ -238,7 +238,8 @@ pub struct Local {
     pub stamp: Stamp,
     /// The answer to the command; in the last record of its unit.
     pub reply: Option<Reply>,
-    /// The hash chain up to here; all zero in a log without the chain.
+    /// The hash chain up to here; all zero in a log without the chain, and where it was not asked
+    /// for: see [`crate::Engine::read_chained`].
     pub link: Link,
 }
 

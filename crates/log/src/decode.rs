@@ -149,6 +149,20 @@ impl Body {
         codec::decode(&self.codec, header.count as usize, &frame).map_err(|error| error.to_string())
     }
 
+    /// The records, only the last of them with its link.
+    pub(crate) fn records_with_known_links(
+        self,
+        header: &FrameHeader,
+        identity: &Identity,
+    ) -> Result<Vec<Record>, String> {
+        let reduced = self.reduced;
+        let (mut records, link) = self.records_without_links(header, identity)?;
+        if let Some(last) = records.last_mut().filter(|_| !reduced) {
+            last.local.link = link;
+        }
+        Ok(records)
+    }
+
     /// The records without their links, and the link of the last one: computing the others costs
     /// more than decoding, and an index needs none.
     pub(crate) fn records_without_links(

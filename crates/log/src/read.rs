@@ -21,6 +21,15 @@ const GAP: u64 = 64 << 10;
 /// The most that is read at once, unless one frame is larger.
 const PIECE: u64 = 4 << 20;
 
+/// Which links of the chain a reader wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// Those that are stored: of the last record of each batch.
+    Known,
+    /// All of them: the others are computed, which takes several times as long as reading.
+    All,
+}
+
 /// Reads what is durable.
 pub(crate) struct Source {
     identity: Identity,
@@ -71,14 +80,15 @@ impl Source {
         partition: Partition,
         after: Offset,
         limit: ReadLimit,
+        links: Links,
     ) -> Result<Stretch, ReadError> {
         self.again_if_packed(|| {
             let begin = self.begin(partition)?;
             let next = Offset(after.max(begin).0 + 1);
             let generation = self.holding(partition, next)?;
             match self.segments.form(generation) {
-                Some(Form::Sealed) => self.packed_after(generation, partition, next, limit),
-                _ => self.plain_after(generation, partition, next, limit),
+                Some(Form::Sealed) => self.packed_after(generation, partition, next, limit, links),
+                _ => self.plain_after(generation, partition, next, limit, links),
             }
         })
     }
@@ -138,6 +148,7 @@ impl Source {
         partition: Partition,
         next: Offset,
         limit: ReadLimit,
+        links: Links,
     ) -> Result<Stretch, ReadError> {
         let run = self.run(generation)?;
         let mut taken = Vec::new();
@@ -153,7 +164,7 @@ impl Source {
             bytes += place.length as usize;
             taken.push(place);
         }
-        let records = self.frames(&taken)?;
+        let records = self.frames(&taken, links)?;
         let until = records.last().map(|record| record.local.offset);
         let until = until.ok_or_else(|| self.lost(generation, partition, next))?;
         Ok(Stretch { records, until })
@@ -185,7 +196,7 @@ impl Source {
             };
             places.push(found);
         }
-        let found = self.frames(&places)?;
+        let found = self.frames(&places, Links::Known)?;
         records.extend(found.into_iter().filter(|r| wanted(offsets, r)));
         Ok(())
     }
@@ -207,10 +218,11 @@ impl Source {
     pub(crate) fn frames_or<T>(
         &self,
         frames: &[FramePlace],
+        links: Links,
         found: impl FnOnce(Vec<Arc<Record>>) -> T,
         otherwise: impl FnOnce() -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
-        match self.frames(frames) {
+        match self.frames(frames, links) {
             Ok(records) => Ok(found(records)),
             Err(error) => {
                 let plain = |place: &FramePlace| {
@@ -225,7 +237,11 @@ impl Source {
     }
 
     /// The records of frames, which are in order of place.
-    pub(crate) fn frames(&self, frames: &[FramePlace]) -> Result<Vec<Arc<Record>>, ReadError> {
+    pub(crate) fn frames(
+        &self,
+        frames: &[FramePlace],
+        links: Links,
+    ) -> Result<Vec<Arc<Record>>, ReadError> {
         let mut records = Vec::new();
         let mut rest = frames;
         while let Some(first) = rest.first() {
@@ -235,7 +251,7 @@ impl Source {
                 .count()
                 + 1;
             let (piece, behind) = rest.split_at(together);
-            self.piece(piece, &mut records)?;
+            self.piece(piece, links, &mut records)?;
             rest = behind;
         }
         Ok(records)
@@ -244,6 +260,7 @@ impl Source {
     fn piece(
         &self,
         frames: &[FramePlace],
+        links: Links,
         records: &mut Vec<Arc<Record>>,
     ) -> Result<(), ReadError> {
         let (Some(first), Some(last)) = (frames.first(), frames.last()) else {
@@ -262,7 +279,7 @@ impl Source {
         for place in frames {
             let from = (u64::from(place.position) - begin) as usize;
             let frame = bytes.slice(from..(end_of(place) - begin) as usize);
-            self.frame(&frame, place, records).map_err(|found| {
+            self.frame(&frame, place, links, records).map_err(|found| {
                 ReadError::Damaged(format!(
                     "{} at byte {}: expected the frame of offset {}, found {found}",
                     segment::name(generation),
@@ -278,6 +295,7 @@ impl Source {
         &self,
         bytes: &Bytes,
         place: &FramePlace,
+        links: Links,
         records: &mut Vec<Arc<Record>>,
     ) -> Result<(), String> {
         let header = frame::parse(
@@ -291,16 +309,21 @@ impl Source {
         if header.first != place.first {
             return Err(format!("the frame of offset {}", header.first));
         }
-        self.decode(bytes, &header, records)
+        self.decode(bytes, &header, links, records)
     }
 
     fn decode(
         &self,
         bytes: &Bytes,
         header: &FrameHeader,
+        links: Links,
         records: &mut Vec<Arc<Record>>,
     ) -> Result<(), String> {
-        let decoded = Body::of(bytes, header)?.records(header, &self.identity)?;
+        let body = Body::of(bytes, header)?;
+        let decoded = match links {
+            Links::All => body.records(header, &self.identity)?,
+            Links::Known => body.records_with_known_links(header, &self.identity)?,
+        };
         records.extend(decoded.into_iter().map(Arc::new));
         Ok(())
     }
@@ -311,6 +334,7 @@ impl Source {
         partition: Partition,
         next: Offset,
         limit: ReadLimit,
+        links: Links,
     ) -> Result<Stretch, ReadError> {
         let file = self.segments.sealed(generation).map_err(read_error)?;
         let directory = file.directory().map_err(read_damage)?;
@@ -349,7 +373,7 @@ impl Source {
                 if enough && until >= next {
                     return Ok(Stretch { records, until });
                 }
-                self.decode(&frame, &header, &mut records)
+                self.decode(&frame, &header, links, &mut records)
                     .map_err(|found| bad_block(&file, entry, &found))?;
                 payload += frame.len();
                 until = header.last();
@@ -388,7 +412,7 @@ impl Source {
                     .get(next)
                     .is_some_and(|offset| *offset <= header.last().0);
                 if header.count > 0 && hit {
-                    self.decode(&frame, &header, &mut found)
+                    self.decode(&frame, &header, Links::Known, &mut found)
                         .map_err(|found| bad_block(&file, entry, &found))?;
                 }
             }

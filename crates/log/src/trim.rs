@@ -15,7 +15,7 @@ use everfold_engine::{EntityKey, Offset, Partition, Record};
 
 use crate::error::OpenError;
 use crate::index::Subjects;
-use crate::read::{read_damage, read_error};
+use crate::read::{Links, read_damage, read_error};
 use crate::segments::Form;
 use crate::upkeep::Upkeep;
 
@@ -225,7 +225,7 @@ impl Upkeep {
             frames.map(|frames| frames.first().copied())
         };
         match frame {
-            Some(Some(frame)) => self.source().frames(&[frame]),
+            Some(Some(frame)) => self.source().frames(&[frame], Links::Known),
             Some(None) => Ok(Vec::new()),
             None => self.source().at(partition, &[offset.0]),
         }

@@ -25,10 +25,7 @@ impl Node {
     ///
     /// # Errors
     /// [`TrimError`]: nothing went, or less than asked for; the call may be repeated.
-    pub async fn trim_entity<E: Entity>(
-        &self,
-        id: impl Into<E::Id>,
-    ) -> Result<Trimmed, TrimError> {
+    pub async fn trim_entity<E: Entity>(&self, id: impl Into<E::Id>) -> Result<Trimmed, TrimError> {
         let entity = self.entity::<E>(id).key().clone();
         self.trim_key(entity).await
     }

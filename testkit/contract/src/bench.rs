@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use everfold_engine::engine::ReadLimit;
+use everfold_engine::record::Link;
 use everfold_engine::{Engine, Offset, Partition, Record, World};
 use tokio::sync::oneshot;
 
@@ -79,6 +80,13 @@ pub(crate) async fn stroll(world: &dyn World) {
     }
 }
 
+/// A record without its link, which not every read gives.
+pub(crate) fn unlinked(record: &Record) -> Record {
+    let mut record = record.clone();
+    record.local.link = Link::default();
+    record
+}
+
 /// Everything of the suite's own in a partition, read with one limit. Checks on the way what every
 /// read promises.
 pub(crate) async fn read_all(
@@ -133,10 +141,22 @@ async fn read_raw(
     after: Offset,
     limit: ReadLimit,
 ) -> Checked<(Vec<Record>, Offset)> {
-    let chunk = engine
+    let plain = engine
         .read(partition, after, limit)
         .await
         .tried("reading")?;
+    let chunk = engine
+        .read_chained(partition, after, limit)
+        .await
+        .tried("reading with links")?;
+    for (plain, chained) in plain.records.iter().zip(&chunk.records) {
+        let known = plain.local.link == chained.local.link || plain.local.link == Link::default();
+        ensure!(
+            known && unlinked(plain) == unlinked(chained),
+            "reads with and without links differ at {}",
+            plain.local.offset
+        );
+    }
     let (mut last, mut expected, mut units, mut bytes) = (after, 0, 0, 0);
     for record in &chunk.records {
         let (offset, unit) = (record.local.offset, record.portable.unit);

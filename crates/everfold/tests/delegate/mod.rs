@@ -55,6 +55,15 @@ macro_rules! delegate {
         ) -> BoxFuture<'_, Result<Chunk, ReadError>> {
             self.inner.read(partition, after, limit)
         }
+
+        fn read_chained(
+            &self,
+            partition: Partition,
+            after: Offset,
+            limit: ReadLimit,
+        ) -> BoxFuture<'_, Result<Chunk, ReadError>> {
+            self.inner.read_chained(partition, after, limit)
+        }
     };
     (@safe_head) => {
         fn safe_head(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, ReadError>> {

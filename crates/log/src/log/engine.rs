@@ -12,6 +12,7 @@ use everfold_engine::{EntityKey, Offset, Partition, Record, Stamp};
 
 use super::Log;
 use super::append::permit;
+use crate::read::Links;
 
 fn ending<T>(result: Option<Result<T, ReadError>>) -> Result<T, ReadError> {
     result.unwrap_or_else(|| Err(ReadError::Unavailable("the process is ending".into())))
@@ -63,7 +64,16 @@ impl Engine for Log {
         after: Offset,
         limit: ReadLimit,
     ) -> BoxFuture<'_, Result<Chunk, ReadError>> {
-        Box::pin(self.read_after(partition, after, limit))
+        Box::pin(self.read_after(partition, after, limit, Links::Known))
+    }
+
+    fn read_chained(
+        &self,
+        partition: Partition,
+        after: Offset,
+        limit: ReadLimit,
+    ) -> BoxFuture<'_, Result<Chunk, ReadError>> {
+        Box::pin(self.read_after(partition, after, limit, Links::All))
     }
 
     fn safe_head(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, ReadError>> {

@@ -8,7 +8,7 @@ use everfold_engine::{EntityKey, Offset, Partition, Record};
 use super::Log;
 use crate::index::{FramePlace, Subject};
 use crate::partition::{Shard, State};
-use crate::read::{Source, read_damage};
+use crate::read::{Links, Source, read_damage};
 
 /// How many events of an entity are read in one go.
 const EVENTS_AT_ONCE: usize = 1024;
@@ -134,6 +134,7 @@ impl Log {
                 let mut old = source.at(partition, &stored)?;
                 old.extend(source.frames_or(
                     &frames,
+                    Links::Known,
                     |records| records,
                     || source.at(partition, &in_frames),
                 )?);

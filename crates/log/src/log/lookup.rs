@@ -9,7 +9,7 @@ use everfold_engine::{Offset, Partition, Record};
 use super::Log;
 use crate::index::FramePlace;
 use crate::partition::{Shard, State};
-use crate::read::Stretch;
+use crate::read::{Links, Stretch};
 
 /// Where the records after an offset are.
 enum Where {
@@ -32,6 +32,7 @@ impl Log {
         partition: Partition,
         after: Offset,
         limit: ReadLimit,
+        links: Links,
     ) -> Result<Chunk, ReadError> {
         let shard = self.readable(partition)?;
         let (safe_head, found) = {
@@ -52,13 +53,13 @@ impl Log {
                         until: records.last().map_or(after, |last| last.local.offset),
                         records,
                     };
-                    let otherwise = || source.after(partition, after, limit);
-                    source.frames_or(&frames, found, otherwise)
+                    let otherwise = || source.after(partition, after, limit, links);
+                    source.frames_or(&frames, links, found, otherwise)
                 })
                 .await?
             }
             Where::Stored => {
-                self.stored(move |source| source.after(partition, after, limit))
+                self.stored(move |source| source.after(partition, after, limit, links))
                     .await?
             }
         };

@@ -259,7 +259,7 @@ pub fn try_all(log: &Log, partition: Partition) -> Result<Vec<Arc<Record>>, Read
     };
     let (mut records, mut after) = (Vec::new(), Offset(0));
     loop {
-        let chunk = now(log.read(partition, after, limit))?;
+        let chunk = now(log.read_chained(partition, after, limit))?;
         if chunk.next == after {
             return Ok(records);
         }

@@ -166,7 +166,9 @@ impl Lane {
                 records: limit.clamp(16, 1024),
                 ..ReadLimit::default()
             };
-            let chunk = engine.read(self.partition, self.after, limit).await?;
+            let chunk = engine
+                .read_chained(self.partition, self.after, limit)
+                .await?;
             if chunk.next <= self.after {
                 self.head = self.after;
                 break;

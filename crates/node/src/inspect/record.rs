@@ -2,7 +2,7 @@
 
 use data_encoding::{BASE64, HEXLOWER};
 use everfold::engine::Record;
-use everfold::engine::record::Kind;
+use everfold::engine::record::{Kind, Link};
 use serde_json::{Map, Value, json};
 
 /// All of a record. A payload that is JSON is shown as such, any other in base 64; numbers that most
@@ -34,7 +34,7 @@ pub fn shown(record: &Record) -> Value {
         "stamp": local.stamp.0.to_string(),
         "epoch": local.epoch,
         "batch": local.batch,
-        "link": HEXLOWER.encode(&local.link.0),
+        "link": (local.link != Link::default()).then(|| HEXLOWER.encode(&local.link.0)),
         "content_type": &*portable.content_type,
     });
     if let Some(dot) = &portable.dot {

@@ -119,7 +119,14 @@ impl Serving {
                 Text::from_static("baseline"),
             )
         };
-        self.append_record(Kind::Baseline, portable, version, None, work.envelope(), now);
+        self.append_record(
+            Kind::Baseline,
+            portable,
+            version,
+            None,
+            work.envelope(),
+            now,
+        );
         self.open.bytes += bytes;
         self.push(work, None, false);
         Ok(())

@@ -4,7 +4,7 @@
 use everfold_engine::Offset;
 use everfold_engine::World;
 use everfold_engine::engine::{Engine, Epoch, OwnerError, ReadError, ReadLimit};
-use everfold_engine::record::Kind;
+use everfold_engine::record::{Kind, Link};
 use everfold_engine::slot::Partition;
 
 use super::batch::Clock;
@@ -86,7 +86,10 @@ impl Recovery<'_> {
                 if let Some(dot) = portable.dot.as_ref().filter(|dot| dot.origin == home) {
                     tail.clock.counter = tail.clock.counter.max(dot.counter);
                 }
-                let stood_for = portable.context.iter().filter(|(origin, _)| *origin == home);
+                let stood_for = portable
+                    .context
+                    .iter()
+                    .filter(|(origin, _)| *origin == home);
                 if record.kind == Kind::Baseline
                     && let Some(counter) = stood_for.map(|(_, counter)| *counter).max()
                 {
@@ -94,7 +97,10 @@ impl Recovery<'_> {
                 }
                 tail.clock.stamp = tail.clock.stamp.max(record.local.stamp);
                 tail.clock.hybrid = tail.clock.hybrid.max(portable.hybrid);
-                tail.clock.link = record.local.link;
+                // Not every record comes with its link; the last of a batch does.
+                if record.local.link != Link::default() {
+                    tail.clock.link = record.local.link;
+                }
                 tail.known.fold(record, now);
                 if let Some(state) = &mut tail.state {
                     state.fold(record);
@@ -107,7 +113,13 @@ impl Recovery<'_> {
                     state.reached(last.local.offset, last.local.stamp, tail.clock);
                 }
                 // So that neither the memory fills, nor a start that is cut short was in vain.
-                if state.is_due(&self.options.partitions) {
+                // Only where the link is known can the state be told to be of this log.
+                let chained = self.engine.identity().chained;
+                let linked = chunk
+                    .records
+                    .last()
+                    .is_some_and(|last| last.local.link == tail.clock.link);
+                if state.is_due(&self.options.partitions) && (linked || !chained) {
                     let cut = state.cut(incarnation, tail.known.forgotten());
                     let (engine, world) = (self.engine, self.world);
                     let written = writer.write(engine, world, cut.clear, cut.changes);

@@ -197,7 +197,11 @@ impl Loader<'_> {
             .decode_state
             .ok_or_else(|| failed(format!("no state can stand for versions up to {version}")))?;
         let state = catch_unwind(AssertUnwindSafe(|| decode(payload)))
-            .map_err(|_| failed(format!("reading the baseline of version {version} panicked")))?
+            .map_err(|_| {
+                failed(format!(
+                    "reading the baseline of version {version} panicked"
+                ))
+            })?
             .map_err(|error| failed(format!("the baseline of version {version}: {error}")))?;
         let place = (version, baseline.local.stamp);
         Ok(Resident::restored(

@@ -6,7 +6,7 @@ use everfold_engine::engine::{ReadError, ReadLimit};
 use everfold_engine::record::Kind;
 use everfold_engine::{Engine, EntityKey, Partition, Record};
 
-use crate::bench::{Bench, P, read_all};
+use crate::bench::{Bench, P, read_all, unlinked};
 use crate::check::{Checked, Tried, same};
 use crate::owner::Owner;
 use crate::sample::{record, single, unit, unusual};
@@ -24,7 +24,7 @@ pub(crate) async fn entity(
         .tried("reading an entity")?;
     Ok(found
         .iter()
-        .map(|record: &Arc<Record>| (**record).clone())
+        .map(|record: &Arc<Record>| unlinked(record))
         .collect())
 }
 
@@ -33,7 +33,7 @@ fn of(all: &[Record], key: &EntityKey) -> Vec<Record> {
     let wanted = all
         .iter()
         .filter(|record| record.kind == Kind::Event && record.portable.entity == *key);
-    wanted.cloned().collect()
+    wanted.map(unlinked).collect()
 }
 
 fn thing(id: &str) -> EntityKey {

@@ -4,7 +4,7 @@ use everfold_engine::engine::Query;
 use everfold_engine::record::Kind;
 use everfold_engine::{Engine, EntityKey, Offset, Record, Text, Timestamp};
 
-use crate::bench::{Bench, P, read_everything};
+use crate::bench::{Bench, P, read_everything, unlinked};
 use crate::check::{Checked, Tried, same};
 use crate::harness::Ending;
 use crate::sample::{event, noise, record};
@@ -112,7 +112,7 @@ async fn find_all(engine: &dyn Engine, query: &Query, limit: usize) -> Checked<V
             "a search after {after} stands still below the safe head {head}"
         );
         after = chunk.next;
-        found.extend(chunk.records.iter().map(|record| (**record).clone()));
+        found.extend(chunk.records.iter().map(|record| unlinked(record)));
     }
     Ok(found)
 }
@@ -121,7 +121,7 @@ async fn agree(engine: &dyn Engine) -> Checked {
     let everything = read_everything(engine, P, Default::default()).await?;
     for query in queries(&everything) {
         let wanted = everything.iter().filter(|record| query.matches(record));
-        let expected: Vec<_> = wanted.cloned().collect();
+        let expected: Vec<_> = wanted.map(unlinked).collect();
         for limit in [1, 3, 1000] {
             let found = find_all(engine, &query, limit).await?;
             same(&found, &expected, &format!("{query:?}, {limit} at a time"))?;

@@ -110,7 +110,7 @@ async fn is_of(engine: &dyn Engine, partition: Partition, head: &Head) -> Option
         bytes: 1,
     };
     let before = Offset(head.offset.0 - 1);
-    let chunk = engine.read(partition, before, limit).await.ok()?;
+    let chunk = engine.read_chained(partition, before, limit).await.ok()?;
     let last = chunk
         .records
         .iter()
