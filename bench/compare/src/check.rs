@@ -45,3 +45,68 @@ async fn refused(store: &dyn Store, expected: u64) -> anyhow::Result<()> {
         Err(Refused::Failed(error)) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::front::Versions;
+    use crate::store::{Replayed, Work};
+
+    /// Which mistakes a store makes.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fault {
+        None,
+        TakesAnything,
+        TakesVersionsAhead,
+        TakesRepeats,
+    }
+
+    struct Faulty(Fault, Mutex<Versions>);
+
+    impl Store for Faulty {
+        fn append(&self, event: Event, expected: u64) -> Work<'_, Result<u64, Refused>> {
+            Box::pin(async move {
+                let mut versions = self.1.lock().unwrap();
+                let right = versions.next(&event.entity, expected);
+                match self.0 {
+                    Fault::TakesAnything => Ok(expected + 1),
+                    Fault::TakesVersionsAhead if expected > 2 => Ok(expected + 1),
+                    Fault::TakesRepeats if expected == 0 => Ok(1),
+                    _ => right,
+                }
+            })
+        }
+
+        fn replay(&self) -> Work<'_, anyhow::Result<Replayed>> {
+            Box::pin(async { Ok(Replayed::default()) })
+        }
+
+        fn history(&self, _: usize) -> Work<'_, anyhow::Result<Option<Replayed>>> {
+            Box::pin(async { Ok(None) })
+        }
+
+        fn close(&self) -> Work<'_, anyhow::Result<()>> {
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    fn passes(fault: Fault, checks: Checks) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let store = Faulty(fault, Mutex::new(Versions::new()));
+        runtime.block_on(refuses_conflicts(&store, checks)).is_ok()
+    }
+
+    #[test]
+    fn a_store_that_does_not_check_is_found_out() {
+        assert!(passes(Fault::None, Checks::Version));
+        assert!(!passes(Fault::TakesAnything, Checks::Version));
+        assert!(!passes(Fault::TakesAnything, Checks::NothingLater));
+        assert!(!passes(Fault::TakesRepeats, Checks::NothingLater));
+        assert!(!passes(Fault::TakesVersionsAhead, Checks::Version));
+        assert!(passes(Fault::TakesVersionsAhead, Checks::NothingLater));
+    }
+}

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use hdrhistogram::Histogram;
+use tokio::sync::mpsc;
 
 use crate::store::{Refused, Replayed, Store};
 use crate::workload::{ENTITIES, Event, mix, name};
@@ -140,6 +141,33 @@ impl Subject {
         let took = begin.elapsed();
         anyhow::ensure!(found == wanted, "replay found {found:?}, not {wanted:?}");
         Ok(found.events as f64 / took.as_secs_f64())
+    }
+
+    /// Appends one event each 2 ms or so: the median times in microseconds until a subscriber holds
+    /// it, and until it is acknowledged.
+    pub(crate) async fn tail(
+        &self,
+        held: &mut mpsc::UnboundedReceiver<Instant>,
+        appends: usize,
+        mut seed: u64,
+    ) -> anyhow::Result<(f64, f64)> {
+        let mut received = Histogram::<u64>::new(3)?;
+        let mut acknowledged = Histogram::<u64>::new(3)?;
+        for _ in 0..appends {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            seed = mix(seed);
+            let entity = (seed >> 16) as usize % ENTITIES;
+            let begin = Instant::now();
+            self.append(entity, seed).await?;
+            let acknowledgement = begin.elapsed();
+            let subscriber = tokio::time::timeout(Duration::from_secs(5), held.recv()).await;
+            let lost = "the subscriber was not told";
+            let holds = subscriber.context(lost)?.context(lost)?;
+            received.record(((holds - begin).as_nanos() / 100) as u64)?;
+            acknowledged.record((acknowledgement.as_nanos() / 100) as u64)?;
+        }
+        let median = |of: Histogram<u64>| of.value_at_quantile(0.5) as f64 / TENTHS;
+        Ok((median(received), median(acknowledged)))
     }
 
     /// The median time in microseconds of reading one entity, over `reads` entities at random.

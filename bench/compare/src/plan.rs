@@ -1,21 +1,20 @@
 //! In which order everything is measured.
 
+mod reading;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::check;
 use crate::load::{Measured, Subject};
-use crate::machine::{Place, disk_bytes};
-use crate::report::{Append, Failed, Missing, Reading, Report, median};
+use crate::machine::Place;
+use crate::report::{Append, Failed, LeftOut, Missing, Report, median};
 use crate::server::{self, Programs};
-use crate::store::Replayed;
 use crate::stores::{Group, Kind};
-use crate::workload::{ENTITIES, HISTORY, PAYLOAD, mix};
+use crate::workload::mix;
 
 /// Between turns, so that what one leaves to do falls less into the next one's time.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Entities read per repetition.
-const READS: usize = 1_000;
 
 /// What is to be measured.
 pub(crate) struct Plan {
@@ -106,10 +105,13 @@ impl Plan {
             }
         }
         for writers in &self.writers {
+            for open in &checked {
+                report.left_out.extend(too_many(open.kind, *writers));
+            }
             let mut turns: Vec<Vec<Measured>> = checked.iter().map(|_| Vec::new()).collect();
             for repetition in 0..self.repetitions {
                 for (open, turns) in checked.iter().zip(&mut turns) {
-                    if *writers > open.kind.about().most_writers || report.lacks(open.kind) {
+                    if too_many(open.kind, *writers).is_some() || report.lacks(open.kind) {
                         continue;
                     }
                     tokio::time::sleep(PAUSE).await;
@@ -151,71 +153,16 @@ impl Plan {
             check: about.check,
         }
     }
-
-    async fn reading(
-        &self,
-        group: &Group,
-        place: &Place,
-        report: &mut Report,
-    ) -> anyhow::Result<()> {
-        let mut opened = self.open(group, "read", place, report).await?;
-        // All of a group read a log of the same size.
-        let fewest = opened.iter().map(|it| it.kind.about().most_events).min();
-        let events = self.events.min(fewest.unwrap_or_default());
-        let entities = (events / HISTORY).clamp(1, ENTITIES);
-        for open in &opened {
-            if let Err(error) = open.subject.fill(entities, HISTORY).await {
-                report.failed.push(Failed::new(open.kind, "fill", &error));
-            }
-        }
-        opened.retain(|open| !report.lacks(open.kind));
-        tokio::time::sleep(PAUSE * 10).await;
-        let mut replays: Vec<Vec<f64>> = opened.iter().map(|_| Vec::new()).collect();
-        let mut histories: Vec<Vec<f64>> = opened.iter().map(|_| Vec::new()).collect();
-        for repetition in 0..self.repetitions {
-            for (at, open) in opened.iter().enumerate() {
-                let Open { kind, subject, .. } = open;
-                match subject.replay(of(entities * HISTORY)).await {
-                    Ok(per_second) => replays[at].push(per_second),
-                    Err(error) => report.failed.push(Failed::new(*kind, "replay", &error)),
-                }
-                let seed = mix(repetition as u64);
-                let found = subject.histories(entities, READS, of(HISTORY), seed).await;
-                match found {
-                    Ok(p50_us) => histories[at].extend(p50_us),
-                    Err(error) => report.failed.push(Failed::new(*kind, "history", &error)),
-                }
-            }
-        }
-        for (at, open) in opened.into_iter().enumerate() {
-            let about = open.kind.about();
-            let version = about.software.version(&self.programs);
-            let folder = open.folder.clone();
-            let durability = open.durability();
-            open.close(report).await;
-            report.readings.push(Reading {
-                group: group.name,
-                store: about.name,
-                version,
-                events: entities * HISTORY,
-                replay_per_second: median(replays[at].iter().copied()),
-                everfold_times: 0.0,
-                history_p50_us: (!histories[at].is_empty())
-                    .then(|| median(histories[at].iter().copied())),
-                disk_bytes_per_event: disk_bytes(&folder)? as f64 / (entities * HISTORY) as f64,
-                replays: std::mem::take(&mut replays[at]),
-                durability,
-            });
-        }
-        Ok(())
-    }
 }
 
-fn of(events: usize) -> Replayed {
-    Replayed {
-        events,
-        bytes: events * PAYLOAD,
-    }
+/// Whether a store is not asked to serve so many.
+fn too_many(kind: Kind, writers: usize) -> Option<LeftOut> {
+    let about = kind.about();
+    (writers > about.most_writers).then(|| LeftOut {
+        store: about.name,
+        writers,
+        why: format!("a connection per writer, {} at most", about.most_writers),
+    })
 }
 
 impl Open {

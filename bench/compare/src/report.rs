@@ -12,6 +12,8 @@ use crate::stores::{self, Kind};
 pub(crate) struct Report {
     pub(crate) appends: Vec<Append>,
     pub(crate) readings: Vec<Reading>,
+    /// Rows that a store cannot have.
+    pub(crate) left_out: Vec<LeftOut>,
     /// Stores that are not on this machine.
     pub(crate) missing: Vec<Missing>,
     /// Stores that did not do what was asked; they have no rows after that.
@@ -51,11 +53,23 @@ pub(crate) struct Reading {
     pub(crate) everfold_times: f64,
     /// The ten events of one entity.
     pub(crate) history_p50_us: Option<f64>,
+    /// From the call of an append until a subscriber held its event.
+    pub(crate) tail_p50_us: Option<f64>,
+    /// From the call of the same appends until they were acknowledged.
+    pub(crate) tail_ack_p50_us: Option<f64>,
     /// Of the whole directory, space made ahead and a server's own files included.
     pub(crate) disk_bytes_per_event: f64,
     /// Each repetition's events per second.
     pub(crate) replays: Vec<f64>,
     pub(crate) durability: String,
+}
+
+/// A number of writers that a store is not asked to serve.
+#[derive(Serialize)]
+pub(crate) struct LeftOut {
+    pub(crate) store: &'static str,
+    pub(crate) writers: usize,
+    pub(crate) why: String,
 }
 
 /// A store whose program was not found.
@@ -89,6 +103,7 @@ impl Report {
         Self {
             appends: Vec::new(),
             readings: Vec::new(),
+            left_out: Vec::new(),
             missing: Vec::new(),
             failed: Vec::new(),
             machine,
@@ -132,54 +147,93 @@ impl Report {
     /// Tables for people.
     pub(crate) fn table(&self) -> String {
         let mut text = format!("{}\n", self.machine.line());
+        self.append_tables(&mut text);
+        self.reading_tables(&mut text);
+        self.meanings(&mut text);
+        self.gaps(&mut text);
+        text
+    }
+
+    fn append_tables(&self, text: &mut String) {
         let mut group = "";
         for row in &self.appends {
             if row.group != group {
                 group = row.group;
                 let _ = writeln!(
                     text,
-                    "\nappends, by turns: {group}\n{:<22} {:>7} {:>11} {:>9} {:>9} {:>15}  durable, version checked by",
+                    "\nappends, by turns: {group}\n{:<22} {:>7} {:>11} {:>9} {:>9} {:>15}",
                     "store", "writers", "appends/s", "p50 us", "p99 us", "everfold, times"
                 );
             }
             let _ = writeln!(
                 text,
-                "{:<22} {:>7} {:>11.0} {:>9.1} {:>9.1} {:>15.2}  {}; {}",
+                "{:<22} {:>7} {:>11.0} {:>9.1} {:>9.1} {:>15.2}",
                 row.store,
                 row.writers,
                 row.appends_per_second,
                 row.p50_us,
                 row.p99_us,
-                row.everfold_times,
-                row.durability,
-                row.check
+                row.everfold_times
             );
         }
-        group = "";
+    }
+
+    fn reading_tables(&self, text: &mut String) {
+        let mut group = "";
         for row in &self.readings {
             if row.group != group {
                 group = row.group;
                 let _ = writeln!(
                     text,
-                    "\nreading, by turns: {group}\n{:<22} {:>9} {:>13} {:>15} {:>16} {:>11}",
+                    "\nreading, by turns: {group}\n{:<22} {:>9} {:>13} {:>15} {:>14} {:>17} {:>10}",
                     "store",
                     "events",
                     "replay, ev/s",
                     "everfold, times",
                     "ten events, us",
+                    "tail (acked), us",
                     "disk B/ev"
                 );
             }
-            let history = row.history_p50_us.map(|it| format!("{it:.1}"));
+            let text_of = |value: Option<f64>| value.map_or("-".into(), |it| format!("{it:.1}"));
+            let tail = row.tail_p50_us.zip(row.tail_ack_p50_us);
+            let tail = tail.map(|(held, acked)| format!("{held:.1} ({acked:.1})"));
             let _ = writeln!(
                 text,
-                "{:<22} {:>9} {:>13.0} {:>15.2} {:>16} {:>11.0}",
+                "{:<22} {:>9} {:>13.0} {:>15.2} {:>14} {:>17} {:>10.0}",
                 row.store,
                 row.events,
                 row.replay_per_second,
                 row.everfold_times,
-                history.unwrap_or_else(|| "-".into()),
+                text_of(row.history_p50_us),
+                tail.unwrap_or_else(|| "-".into()),
                 row.disk_bytes_per_event
+            );
+        }
+    }
+
+    /// What an acknowledgement means, once per store.
+    fn meanings(&self, text: &mut String) {
+        let mut told = Vec::new();
+        for row in &self.appends {
+            if !told.contains(&row.store) {
+                told.push(row.store);
+                let _ = writeln!(
+                    text,
+                    "\n{} {}: acknowledged {}\n  expected version checked by: {}",
+                    row.store, row.version, row.durability, row.check
+                );
+            }
+        }
+    }
+
+    /// What was not measured, and why.
+    fn gaps(&self, text: &mut String) {
+        for row in &self.left_out {
+            let _ = writeln!(
+                text,
+                "\n{}: not with {} writers: {}",
+                row.store, row.writers, row.why
             );
         }
         for row in &self.missing {
@@ -192,7 +246,6 @@ impl Report {
         for row in &self.failed {
             let _ = writeln!(text, "\n{}: FAILED at {}: {}", row.store, row.at, row.why);
         }
-        text
     }
 }
 

@@ -1,6 +1,9 @@
 //! What every store is asked for.
 
 use std::pin::Pin;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
 
 use crate::workload::Event;
 
@@ -37,6 +40,9 @@ impl Replayed {
     }
 }
 
+/// Where a subscriber says when it held an event.
+pub(crate) type Held = mpsc::UnboundedSender<Instant>;
+
 /// A store that is open.
 pub(crate) trait Store: Send + Sync {
     /// Appends one event if its entity is where `expected` says, and completes when the event is
@@ -60,6 +66,12 @@ pub(crate) trait Store: Send + Sync {
     /// The events of one entity, in order; `None` if the store has no way to find them as it is set
     /// up here.
     fn history(&self, entity: usize) -> Work<'_, anyhow::Result<Option<Replayed>>>;
+
+    /// Has a subscriber say when it holds each event that is appended from now on; false if the store
+    /// has none, as it is set up here. It ends when nobody listens or the store is closed.
+    fn follow(&self, _held: Held) -> Work<'_, anyhow::Result<bool>> {
+        Box::pin(async { Ok(false) })
+    }
 
     /// Finishes what is in flight and lets go of the files; ends the server, if there is one.
     fn close(&self) -> Work<'_, anyhow::Result<()>>;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use everfold_engine::engine::{Batch, Epoch, ReadLimit};
@@ -16,7 +16,7 @@ use everfold_log::{Log, Options};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::front::{GROUP, QUEUE, Request, Versions, ask};
-use crate::store::{Refused, Replayed, Store, Work};
+use crate::store::{Held, Refused, Replayed, Store, Work};
 use crate::workload::{EVENT_TYPE, Event, HISTORY, name};
 
 /// The type of the entities.
@@ -78,7 +78,9 @@ impl Store for Everfold {
     }
 
     fn durability(&self) -> Option<String> {
-        Some(self.engine.durability())
+        let findings = self.engine.doctor();
+        let write = findings.iter().find(|it| it.name == "durable write")?;
+        Some(format!("after a write of its group with {}", write.value))
     }
 
     fn replay(&self) -> Work<'_, anyhow::Result<Replayed>> {
@@ -104,6 +106,17 @@ impl Store for Everfold {
         })
     }
 
+    fn follow(&self, held: Held) -> Work<'_, anyhow::Result<bool>> {
+        Box::pin(async move {
+            for partition in self.engine.identity().layout.all() {
+                let after = self.engine.safe_head(partition).await?;
+                let follower = follow(self.engine.clone(), partition, after, held.clone());
+                tokio::spawn(follower);
+            }
+            Ok(true)
+        })
+    }
+
     fn close(&self) -> Work<'_, anyhow::Result<()>> {
         Box::pin(async {
             // Files go on being made ahead for a moment; they must not come after the directory.
@@ -111,6 +124,21 @@ impl Store for Everfold {
             tokio::time::sleep(Duration::from_millis(50)).await;
             Ok(())
         })
+    }
+}
+
+/// Reads a partition as it grows; an error is the end of the log.
+async fn follow(engine: Arc<dyn Engine>, partition: Partition, mut after: Offset, held: Held) {
+    while engine.wait(partition, after).await.is_ok() {
+        let Ok(chunk) = engine.read(partition, after, ReadLimit::default()).await else {
+            return;
+        };
+        for _ in &chunk.records {
+            if held.send(Instant::now()).is_err() {
+                return;
+            }
+        }
+        after = chunk.next;
     }
 }
 

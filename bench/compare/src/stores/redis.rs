@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use redis::aio::MultiplexedConnection;
@@ -11,7 +12,7 @@ use redis::{AsyncConnectionConfig, Client, Value, cmd};
 use rustix::process::Signal;
 
 use crate::server::{Programs, Server, free_port};
-use crate::store::{Refused, Replayed, Store, Work};
+use crate::store::{Held, Refused, Replayed, Store, Work};
 use crate::workload::{EVENT_TYPE, Event};
 
 const APPEND: &str = "
@@ -26,6 +27,7 @@ const PAGE: usize = 1_000;
 
 struct Redis {
     server: Server,
+    client: Client,
     connection: MultiplexedConnection,
     script: String,
 }
@@ -41,12 +43,7 @@ pub(crate) async fn open(directory: &Path, programs: &Programs) -> anyhow::Resul
         .args(["--save", "", "--daemonize", "no"]);
     let server = Server::start(command, directory, port, Signal::TERM)?;
     let client = Client::open(format!("redis://127.0.0.1:{port}/"))?;
-    let config = AsyncConnectionConfig::new()
-        .set_response_timeout(None)
-        .set_connection_timeout(None);
-    let mut connection = client
-        .get_multiplexed_async_connection_with_config(&config)
-        .await?;
+    let mut connection = connect(&client).await?;
     let mut load = cmd("SCRIPT");
     let script = load
         .arg("LOAD")
@@ -55,10 +52,42 @@ pub(crate) async fn open(directory: &Path, programs: &Programs) -> anyhow::Resul
         .await?;
     Ok(Arc::new(Redis {
         server,
+        client,
         connection,
         script,
     }))
 }
+
+async fn connect(client: &Client) -> anyhow::Result<MultiplexedConnection> {
+    // Waiting is part of what is measured.
+    let config = AsyncConnectionConfig::new()
+        .set_response_timeout(None)
+        .set_connection_timeout(None);
+    let connected = client.get_multiplexed_async_connection_with_config(&config);
+    Ok(connected.await?)
+}
+
+/// Waits for entries; an error is the end of the server.
+async fn follow(mut connection: MultiplexedConnection, held: Held) {
+    let mut after = "$".to_owned();
+    loop {
+        let mut read = cmd("XREAD");
+        read.arg("BLOCK").arg(0).arg("STREAMS").arg("log");
+        let read = read.arg(&after).query_async(&mut connection).await;
+        let Ok(streams): Result<Streams, _> = read else {
+            return;
+        };
+        for (entry, _) in streams.into_iter().flat_map(|(_, entries)| entries) {
+            after = entry;
+            if held.send(Instant::now()).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Streams with their entries, each with its fields.
+type Streams = Vec<(String, Vec<(String, Vec<Value>)>)>;
 
 impl Store for Redis {
     fn append(&self, event: Event, expected: u64) -> Work<'_, Result<u64, Refused>> {
@@ -106,6 +135,14 @@ impl Store for Redis {
     fn history(&self, _: usize) -> Work<'_, anyhow::Result<Option<Replayed>>> {
         // A stream per entity beside the log would double what an append writes.
         Box::pin(async { Ok(None) })
+    }
+
+    fn follow(&self, held: Held) -> Work<'_, anyhow::Result<bool>> {
+        Box::pin(async move {
+            let connection = connect(&self.client).await?;
+            tokio::spawn(follow(connection, held));
+            Ok(true)
+        })
     }
 
     fn close(&self) -> Work<'_, anyhow::Result<()>> {

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tephra::{
     AppendCondition, AppendError, EventType, Position, Query, QueryItem, SegmentConfig, SegmentSet,
     Tag, Tags, WriteCoordinator, WriteHandle, WriterConfig,
 };
 
-use crate::store::{Refused, Replayed, Store, Work};
+use crate::store::{Held, Refused, Replayed, Store, Work};
 use crate::workload::{EVENT_TYPE, Event, HISTORY, name};
 
 /// As in its own example.
@@ -82,6 +83,25 @@ impl Store for Tephra {
         Box::pin(async move {
             let query = of(&tags(&name(entity))?);
             self.read(&query, Some(HISTORY as u64)).map(Some)
+        })
+    }
+
+    fn follow(&self, held: Held) -> Work<'_, anyhow::Result<bool>> {
+        Box::pin(async move {
+            let handle = &self.handle;
+            let mut subscription = handle.subscribe(Query::all(), handle.head());
+            let run = move || {
+                while let Some(Ok(events)) = subscription.next_batch() {
+                    for _ in events {
+                        if held.send(Instant::now()).is_err() {
+                            return;
+                        }
+                    }
+                }
+            };
+            let thread = std::thread::Builder::new().name("subscriber".into());
+            thread.spawn(run)?;
+            Ok(true)
         })
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use prost::Message;
@@ -17,7 +18,7 @@ use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::server::{Programs, Server, free_port};
-use crate::store::{Refused, Replayed, Store, Work};
+use crate::store::{Held, Refused, Replayed, Store, Work};
 use crate::workload::{EVENT_TYPE, Event, name};
 
 #[derive(Clone, PartialEq, Message)]
@@ -86,6 +87,18 @@ struct Sequenced {
 struct ReadResponse {
     #[prost(message, repeated, tag = "1")]
     events: Vec<Sequenced>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Head {
+    #[prost(uint64, optional, tag = "1")]
+    position: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SubscribeRequest {
+    #[prost(uint64, optional, tag = "2")]
+    after: Option<u64>,
 }
 
 /// The most connections that writers share.
@@ -202,6 +215,33 @@ impl Store for Uma {
 
     fn history(&self, entity: usize) -> Work<'_, anyhow::Result<Option<Replayed>>> {
         Box::pin(async move { self.read(Some(of(name(entity)))).await.map(Some) })
+    }
+
+    fn follow(&self, held: Held) -> Work<'_, anyhow::Result<bool>> {
+        Box::pin(async move {
+            let mut grpc = self.channel(0)?;
+            grpc.ready().await?;
+            let path = PathAndQuery::from_static("/umadb.v1.DCB/Head");
+            let codec = ProstCodec::<(), Head>::default();
+            let head = grpc.unary(Request::new(()), path, codec).await?;
+            let after = head.into_inner().position;
+            grpc.ready().await?;
+            let path = PathAndQuery::from_static("/umadb.v1.DCB/Subscribe");
+            let codec = ProstCodec::<SubscribeRequest, ReadResponse>::default();
+            let request = Request::new(SubscribeRequest { after });
+            let answers = grpc.server_streaming(request, path, codec).await?;
+            let mut answers: Streaming<ReadResponse> = answers.into_inner();
+            tokio::spawn(async move {
+                while let Ok(Some(page)) = answers.message().await {
+                    for _ in page.events {
+                        if held.send(Instant::now()).is_err() {
+                            return;
+                        }
+                    }
+                }
+            });
+            Ok(true)
+        })
     }
 
     fn close(&self) -> Work<'_, anyhow::Result<()>> {
