@@ -145,7 +145,7 @@ impl Plan {
             version: about.software.version(&self.programs),
             writers,
             appends_per_second: median(samples.iter().copied()),
-            everfold_times: 0.0,
+            everfold_times: None,
             p50_us: median(turns.iter().map(|it| it.p50_us)),
             p99_us: median(turns.iter().map(|it| it.p99_us)),
             samples,

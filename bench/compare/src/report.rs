@@ -31,7 +31,7 @@ pub(crate) struct Append {
     pub(crate) writers: usize,
     pub(crate) appends_per_second: f64,
     /// Everfold's appends per second in the same group, divided by these.
-    pub(crate) everfold_times: f64,
+    pub(crate) everfold_times: Option<f64>,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     /// Each repetition's appends per second.
@@ -50,7 +50,7 @@ pub(crate) struct Reading {
     pub(crate) events: usize,
     pub(crate) replay_per_second: f64,
     /// Everfold's replay in the same group, divided by this.
-    pub(crate) everfold_times: f64,
+    pub(crate) everfold_times: Option<f64>,
     /// The ten events of one entity.
     pub(crate) history_p50_us: Option<f64>,
     /// From the call of an append until a subscriber held its event.
@@ -130,7 +130,7 @@ impl Report {
             let beside = appends
                 .iter()
                 .find(|it| (it.0, it.1) == (row.group, row.writers));
-            row.everfold_times = beside.map_or(0.0, |it| it.2 / row.appends_per_second);
+            row.everfold_times = beside.map(|it| it.2 / row.appends_per_second);
         }
         let replays: Vec<_> = self
             .readings
@@ -140,7 +140,7 @@ impl Report {
             .collect();
         for row in &mut self.readings {
             let beside = replays.iter().find(|it| it.0 == row.group);
-            row.everfold_times = beside.map_or(0.0, |it| it.1 / row.replay_per_second);
+            row.everfold_times = beside.map(|it| it.1 / row.replay_per_second);
         }
     }
 
@@ -167,13 +167,13 @@ impl Report {
             }
             let _ = writeln!(
                 text,
-                "{:<22} {:>7} {:>11.0} {:>9.1} {:>9.1} {:>15.2}",
+                "{:<22} {:>7} {:>11.0} {:>9.1} {:>9.1} {:>15}",
                 row.store,
                 row.writers,
                 row.appends_per_second,
                 row.p50_us,
                 row.p99_us,
-                row.everfold_times
+                times(row.everfold_times)
             );
         }
     }
@@ -200,11 +200,11 @@ impl Report {
             let tail = tail.map(|(held, acked)| format!("{held:.1} ({acked:.1})"));
             let _ = writeln!(
                 text,
-                "{:<22} {:>9} {:>13.0} {:>15.2} {:>14} {:>17} {:>10.0}",
+                "{:<22} {:>9} {:>13.0} {:>15} {:>14} {:>17} {:>10.0}",
                 row.store,
                 row.events,
                 row.replay_per_second,
-                row.everfold_times,
+                times(row.everfold_times),
                 text_of(row.history_p50_us),
                 tail.unwrap_or_else(|| "-".into()),
                 row.disk_bytes_per_event
@@ -247,6 +247,10 @@ impl Report {
             let _ = writeln!(text, "\n{}: FAILED at {}: {}", row.store, row.at, row.why);
         }
     }
+}
+
+fn times(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".into(), |it| format!("{it:.2}"))
 }
 
 /// The stores and what is said of them.

@@ -118,12 +118,11 @@ impl Kind {
             install,
             ..embedded(name, program, durability)
         };
-        const DIRECT: &str =
-            "after an O_DIRECT+O_DSYNC write of its group (where the file system takes them)";
+        const DIRECT: &str = "after a durable write of its group (O_DIRECT and O_DSYNC where the file system takes them)";
         const LOG: &str = "everfold-log";
-        const PG: &str = "fsync=on, synchronous_commit=on: after the commit's fdatasync";
+        const PG: &str = "after the commit's fdatasync (fsync=on, synchronous_commit=on)";
         const APT_PG: &str = "apt-get install postgresql";
-        const SQL: &str = "in the INSERT, over the unique key";
+        const SQL: &str = "the INSERT, over the unique key";
         const SIERRA: &str = "the server, per stream";
         match self {
             Self::Everfold => embedded("everfold", LOG, DIRECT),
@@ -134,11 +133,14 @@ impl Kind {
                 "after a commit with immediate durability (fdatasync)",
             ),
             Self::Fjall => embedded("fjall", "fjall", "after a batch with PersistMode::SyncData"),
-            Self::Sqlite => embedded(
-                "sqlite",
-                "rusqlite",
-                "WAL, synchronous=FULL: after the commit's sync",
-            ),
+            Self::Sqlite => About {
+                software: Software::Sqlite,
+                ..embedded(
+                    "sqlite",
+                    "",
+                    "after the commit's sync of the log (WAL, synchronous=FULL)",
+                )
+            },
             Self::Tephra => About {
                 check: "the store: no later event with the entity's tag",
                 checks: Checks::NothingLater,
@@ -151,7 +153,7 @@ impl Kind {
             Self::Redis => server(
                 "redis",
                 "redis-server",
-                "appendonly, appendfsync always: after the sync of its turn",
+                "after the sync of its event loop's turn (appendonly yes, appendfsync always)",
                 "a script: version in a hash, XADD",
                 "apt-get install redis-server",
             ),
@@ -254,6 +256,8 @@ pub(crate) fn chosen(names: &[String]) -> anyhow::Result<Vec<Group>> {
 #[derive(Clone, Copy)]
 pub(crate) enum Software {
     Library(&'static str),
+    /// SQLite comes within a library that has versions of its own.
+    Sqlite,
     Program(&'static str),
 }
 
@@ -262,6 +266,10 @@ impl Software {
     pub(crate) fn version(self, programs: &Programs) -> String {
         match self {
             Self::Library(name) => locked(name).unwrap_or("unknown").to_owned(),
+            Self::Sqlite => {
+                let library = locked("rusqlite").unwrap_or("unknown");
+                format!("{} in rusqlite {library}", rusqlite::version())
+            }
             Self::Program(name) => programs.version(name).unwrap_or_else(|| "unknown".into()),
         }
     }

@@ -68,7 +68,7 @@ impl Plan {
                 version,
                 events: entities * HISTORY,
                 replay_per_second: median(turns.replays.iter().copied()),
-                everfold_times: 0.0,
+                everfold_times: None,
                 history_p50_us: middle(&turns.histories),
                 tail_p50_us: middle(&turns.received),
                 tail_ack_p50_us: middle(&turns.acknowledged),

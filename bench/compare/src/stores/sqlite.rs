@@ -96,6 +96,15 @@ impl Store for Sqlite {
         Box::pin(self.front.append(event, expected))
     }
 
+    fn durability(&self) -> Option<String> {
+        let flags = option_env!("LIBSQLITE3_FLAGS").unwrap_or_default();
+        let data_only = flags.contains("-DHAVE_FDATASYNC");
+        let sync = if data_only { "fdatasync" } else { "fsync" };
+        Some(format!(
+            "after the commit's {sync} of the log (WAL, synchronous=FULL)"
+        ))
+    }
+
     fn replay(&self) -> Work<'_, anyhow::Result<Replayed>> {
         const ALL: &str = "SELECT id, entity, version, type, payload FROM events ORDER BY sequence";
         Box::pin(async { self.read(ALL, None) })
