@@ -22,7 +22,7 @@ use crate::workload::{EVENT_TYPE, Event, HISTORY, name};
 /// The type of the entities.
 const ORDER: Text = Text::from_static("order");
 
-struct Everfold {
+struct Embedded {
     engine: Arc<dyn Engine>,
     owners: Vec<mpsc::Sender<Request>>,
 }
@@ -41,14 +41,14 @@ pub(crate) async fn open(directory: &Path, partitions: u16) -> anyhow::Result<Ar
         tokio::spawn(owner.serve(inbox));
         owners.push(sender);
     }
-    Ok(Arc::new(Everfold { engine, owners }))
+    Ok(Arc::new(Embedded { engine, owners }))
 }
 
 fn key(entity: &str) -> EntityKey {
     EntityKey::new(ORDER, entity)
 }
 
-impl Everfold {
+impl Embedded {
     async fn read(&self, partition: Partition, replayed: &mut Replayed) -> anyhow::Result<()> {
         let head = self.engine.safe_head(partition).await?;
         let mut at = Offset(0);
@@ -68,7 +68,7 @@ impl Everfold {
     }
 }
 
-impl Store for Everfold {
+impl Store for Embedded {
     fn append(&self, event: Event, expected: u64) -> Work<'_, Result<u64, Refused>> {
         Box::pin(async move {
             let partition = self.engine.identity().layout.partition(&event.entity);
