@@ -15,7 +15,9 @@ mod workload;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Of the threads that clients and stores share, the allocator is part of every figure; this one
 /// frees well across threads.
@@ -80,7 +82,17 @@ fn main() -> anyhow::Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let report = runtime.block_on(plan.run())?;
+    let report = runtime.block_on(async {
+        // Whoever ends this ends the servers too: they stop when they are dropped.
+        let mut terminated = signal(SignalKind::terminate())?;
+        let mut interrupted = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            biased;
+            _ = terminated.recv() => bail!("ended by a signal"),
+            _ = interrupted.recv() => bail!("interrupted"),
+            report = plan.run() => report,
+        }
+    })?;
     if arguments.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
