@@ -130,7 +130,7 @@ impl Report {
             let beside = appends
                 .iter()
                 .find(|it| (it.0, it.1) == (row.group, row.writers));
-            row.everfold_times = beside.map(|it| it.2 / row.appends_per_second);
+            row.everfold_times = beside.and_then(|it| ratio(it.2, row.appends_per_second));
         }
         let replays: Vec<_> = self
             .readings
@@ -140,7 +140,7 @@ impl Report {
             .collect();
         for row in &mut self.readings {
             let beside = replays.iter().find(|it| it.0 == row.group);
-            row.everfold_times = beside.map(|it| it.1 / row.replay_per_second);
+            row.everfold_times = beside.and_then(|it| ratio(it.1, row.replay_per_second));
         }
     }
 
@@ -247,6 +247,11 @@ impl Report {
             let _ = writeln!(text, "\n{}: FAILED at {}: {}", row.store, row.at, row.why);
         }
     }
+}
+
+/// `None` where a turn was too short for a single append.
+fn ratio(ours: f64, theirs: f64) -> Option<f64> {
+    (ours > 0.0 && theirs > 0.0).then(|| ours / theirs)
 }
 
 fn times(value: Option<f64>) -> String {
