@@ -83,7 +83,12 @@ impl Areas {
         if let Some(database) = &state.database {
             return Ok(Arc::clone(database));
         }
-        let database = match self.attempt() {
+        let attempt = match self.attempt() {
+            // Looked at again before it is emptied: a read may go wrong once.
+            Err(Unusable::Contents(_)) => self.attempt(),
+            result => result,
+        };
+        let database = match attempt {
             Ok(database) => database,
             Err(Unusable::System(error)) => return Err(error),
             Err(Unusable::Contents(why)) => {
@@ -128,6 +133,8 @@ impl Areas {
             }
             None => self.mark(&database)?,
         }
+        // Also of a file that was there: whoever made it may not have come this far.
+        self.disk.sync_directory()?;
         Ok(database)
     }
 
@@ -138,7 +145,6 @@ impl Areas {
             .insert(INCARNATION, self.incarnation.0)?;
         transaction.open_table(REVISIONS)?;
         transaction.commit()?;
-        self.disk.sync_directory()?;
         Ok(())
     }
 

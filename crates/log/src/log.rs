@@ -72,7 +72,11 @@ impl Log {
         })?;
         let mut segments = open::survey(&*disk)?;
         match segments.first() {
-            Some(first) => open::check_options(&first.header.identity, &options, &directory)?,
+            Some(first) => {
+                open::check_options(&first.header.identity, &options, &directory)?;
+                // Whoever made the files may have ended before their names were durable.
+                disk.sync_directory().map_err(OpenError::io(&directory))?;
+            }
             None => segments.push(open::create(&*disk, &*world, &options)?),
         }
         let identity = segments[0].header.identity.clone();
@@ -101,6 +105,8 @@ impl Log {
         let file = disk
             .open(&name, Access::Journal)
             .map_err(OpenError::io(&name))?;
+        // What was found may have been written but not flushed by a process that ended.
+        file.sync().map_err(OpenError::io(&name))?;
         let (finished_sender, finished) = watch::channel(false);
         let (landed, flushes) = mpsc::unbounded_channel();
         world.spawn("log herald", Box::pin(herald(Arc::clone(&shards), flushes)));

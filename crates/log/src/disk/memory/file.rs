@@ -31,10 +31,11 @@ impl MemoryFile {
     }
 
     /// Refuses to make the file longer than there is room.
-    fn reserve(&self, state: &State, length: usize) -> io::Result<()> {
+    fn reserve(&self, state: &mut State, length: usize) -> io::Result<()> {
         let more = length.saturating_sub(self.contents().bytes.len()) as u64;
         match state.capacity {
             Some(capacity) if more > 0 && state.used() + more > capacity => {
+                state.tally.happen(Fault::Full);
                 Err(io::ErrorKind::StorageFull.into())
             }
             _ => Ok(()),
@@ -92,7 +93,7 @@ impl File for MemoryFile {
                 self.contents().write(at, &bytes[..landed]);
                 return Err(failed(Call::Write));
             }
-            _ => self.reserve(&state, at + bytes.len())?,
+            _ => self.reserve(&mut state, at + bytes.len())?,
         }
         self.contents().write(at, bytes);
         if dies { Err(dying()) } else { Ok(()) }
@@ -118,7 +119,7 @@ impl File for MemoryFile {
         let mut state = self.state();
         let dies = state.operate()?;
         state.try_call(Call::SetLength, &self.name)?;
-        self.reserve(&state, length as usize)?;
+        self.reserve(&mut state, length as usize)?;
         let mut contents = self.contents();
         contents.bytes.resize(length as usize, 0);
         if dies { Err(dying()) } else { Ok(()) }

@@ -1,0 +1,94 @@
+//! Every call of a workload, of each kind, goes wrong once, in every way it can.
+
+use std::sync::Arc;
+
+use everfold_log::MemoryDisk;
+use everfold_log::disk::{Crash, Fault, FaultPlan};
+
+use crate::life::{Ending, Life};
+use crate::random::Random;
+use crate::support::Still;
+use crate::told::Told;
+
+const STEPS: u64 = 18;
+
+/// What is on a disk, and what was told of it.
+fn grown(seed: u64) -> (MemoryDisk, Told) {
+    let (disk, mut told) = (MemoryDisk::new(), Told::default());
+    live(&disk, &mut told, seed, &|_| {}).unwrap();
+    (disk, told)
+}
+
+fn live(
+    disk: &MemoryDisk,
+    told: &mut Told,
+    seed: u64,
+    opened: &dyn Fn(&MemoryDisk),
+) -> Result<Ending, String> {
+    let world = Still::patient();
+    let life = Life {
+        world: Arc::clone(&world),
+        disk,
+        told,
+        random: &mut Random(seed),
+        steps: STEPS,
+        flush_bytes: 4 << 20,
+        opened,
+    };
+    let ending = life.live();
+    world.end();
+    ending
+}
+
+/// A life during which one call goes wrong, a crash, and a life without faults.
+fn after(before: &(MemoryDisk, Told), fault: Fault, nth: u64, kind: Crash) -> Result<bool, String> {
+    let disk = before.0.crash(Crash::Everything);
+    let mut told = before.1.clone();
+    let plan = FaultPlan::new(nth)
+        .only(Fault::LyingSync, ".log")
+        .only(Fault::FlippedRead, ".log")
+        .at(fault, nth);
+    let counted = disk.tally().fired(fault);
+    if fault == Fault::FlippedRead {
+        live(&disk, &mut told, 2, &|disk| disk.set_plan(plan.clone()))?;
+    } else {
+        disk.set_plan(plan);
+        live(&disk, &mut told, 2, &|_| {})?;
+    }
+    let fired = disk.tally().fired(fault) > counted;
+    disk.set_plan(FaultPlan::default());
+    let disk = disk.crash(kind);
+    told.lied = fault == Fault::LyingSync;
+    told.examine(&disk)?;
+    if !told.lied {
+        live(&disk, &mut told, 3, &|_| {})?;
+    }
+    Ok(fired)
+}
+
+#[test]
+fn every_call_may_fail_in_every_way() {
+    let beginnings = [(MemoryDisk::new(), Told::default()), grown(1)];
+    for (which, before) in beginnings.iter().enumerate() {
+        let clean = before.0.crash(Crash::Everything);
+        clean.set_plan(FaultPlan::default());
+        live(&clean, &mut before.1.clone(), 2, &|_| {}).unwrap();
+        for fault in Fault::ALL {
+            let Some(call) = fault.call() else { continue };
+            for nth in 1..=clean.calls(call) {
+                let kinds = [Crash::Nothing, Crash::Everything, Crash::Sectors(nth)];
+                let kind = kinds[nth as usize % 3];
+                let result = after(before, fault, nth, kind);
+                let fired = result.unwrap_or_else(|wrong| {
+                    panic!("beginning {which}, {fault:?} at call {nth}, {kind:?}: {wrong}")
+                });
+                // What slides to a later call, or past the end, may never happen.
+                let slides = matches!(fault, Fault::Full | Fault::LyingSync | Fault::FlippedRead);
+                assert!(
+                    fired || slides,
+                    "beginning {which}, {fault:?} at call {nth}"
+                );
+            }
+        }
+    }
+}
