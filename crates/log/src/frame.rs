@@ -80,7 +80,8 @@ impl FrameHeader {
 
     /// The offset of the last record.
     pub fn last(&self) -> Offset {
-        Offset(self.first.0 + u64::from(self.count) - u64::from(self.count > 0))
+        let more = u64::from(self.count.saturating_sub(1));
+        Offset(self.first.0.saturating_add(more))
     }
 
     /// What the codec needs to know about the batch.

@@ -1,5 +1,6 @@
 //! Every call of a workload, of each kind, goes wrong once, in every way it can.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use everfold_log::MemoryDisk;
@@ -8,9 +9,9 @@ use everfold_log::disk::{Crash, Fault, FaultPlan};
 use crate::life::{Ending, Life};
 use crate::random::Random;
 use crate::support::Still;
-use crate::told::Told;
+use crate::told::{GARBAGE, Told};
 
-const STEPS: u64 = 18;
+const STEPS: u64 = 14;
 
 /// What is on a disk, and what was told of it.
 fn grown(seed: u64) -> (MemoryDisk, Told) {
@@ -68,7 +69,11 @@ fn after(before: &(MemoryDisk, Told), fault: Fault, nth: u64, kind: Crash) -> Re
 
 #[test]
 fn every_call_may_fail_in_every_way() {
-    let beginnings = [(MemoryDisk::new(), Told::default()), grown(1)];
+    let spoiled = grown(1);
+    spoiled.0.replace("areas.redb", GARBAGE.to_vec());
+    let spoiled = (spoiled.0, spoiled.1.without_areas());
+    let beginnings = [(MemoryDisk::new(), Told::default()), grown(1), spoiled];
+    let mut happened = BTreeSet::new();
     for (which, before) in beginnings.iter().enumerate() {
         let clean = before.0.crash(Crash::Everything);
         clean.set_plan(FaultPlan::default());
@@ -82,6 +87,7 @@ fn every_call_may_fail_in_every_way() {
                 let fired = result.unwrap_or_else(|wrong| {
                     panic!("beginning {which}, {fault:?} at call {nth}, {kind:?}: {wrong}")
                 });
+                happened.extend(fired.then_some(fault));
                 // What slides to a later call, or past the end, may never happen.
                 let slides = matches!(fault, Fault::Full | Fault::LyingSync | Fault::FlippedRead);
                 assert!(
@@ -91,4 +97,8 @@ fn every_call_may_fail_in_every_way() {
             }
         }
     }
+    let planned = Fault::ALL
+        .into_iter()
+        .filter(|fault| fault.call().is_some());
+    assert_eq!(happened, planned.collect());
 }

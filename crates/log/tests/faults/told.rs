@@ -103,6 +103,12 @@ pub fn same(found: &Record, told: &Record) -> bool {
 }
 
 impl Told {
+    /// The store of areas was replaced by something else.
+    pub fn without_areas(mut self) -> Self {
+        (self.areas_spoiled, self.puts, self.put_unknown) = (true, 0, false);
+        self
+    }
+
     /// Compares with the log, and takes what was not known as it turned out.
     pub fn check(&mut self, log: &Log, disk: &MemoryDisk) -> Result<(), String> {
         for (partition, side) in (0..PARTITIONS).map(Partition).zip(&mut self.sides) {
