@@ -23,7 +23,9 @@ pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
     let frames = trimmed(&files[0].1[HEADER..]);
     all.push(("frame", [&[1, 0], frames].concat()));
     all.push(("recovery", [&[1, 0, 0], frames].concat()));
-    all.push(("recovery", [&[3, 40, 0], frames].concat()));
+    // Sealed where it ends.
+    let [low, high] = (((HEADER + frames.len()) / 8) as u16).to_le_bytes();
+    all.push(("recovery", [&[3, low, high], frames].concat()));
     all.push(("image", image(&files[..1])));
     all.push(("image", image(&files)));
     all.extend((0..6).map(|seed| ("differential", calls(seed))));

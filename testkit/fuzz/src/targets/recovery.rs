@@ -5,24 +5,27 @@ use everfold_log::frame::{Place, parse};
 use everfold_log::recovery::{Expectation, Verdict, recover};
 
 use crate::input::Input;
+use crate::repair::FIRST_FRAME;
 use crate::{outcome, repair};
 
 pub(super) fn run(bytes: &[u8]) -> u64 {
     let mut input = Input::new(bytes);
     let (flags, sealed) = (input.byte(), u64::from(input.short()) * 8);
-    let mut bytes = input.rest().to_vec();
+    // Frames say where in the segment their flush began: they lie where they do in one.
+    let mut bytes = vec![0; FIRST_FRAME];
+    bytes.extend_from_slice(input.rest());
     if flags & 1 == 1 {
-        repair::frames(&mut bytes, 0, 7, 1);
+        repair::frames(&mut bytes, FIRST_FRAME, 7, 1);
     }
     let expectation = Expectation {
         incarnation: 7,
         generation: 1,
-        first_frame: 0,
+        first_frame: FIRST_FRAME as u64,
         last_flush: u64::from(flags >> 6),
         sealed_end: (flags & 2 == 2).then_some(sealed),
     };
     let found = recover(&bytes, &expectation);
-    let mut end = 0;
+    let mut end = FIRST_FRAME as u64;
     for frame in &found.frames {
         assert_eq!(frame.position, end);
         let place = Place {
