@@ -94,14 +94,14 @@ fn run(seed: u64) -> Result<Tally, String> {
             1 => Crash::Everything,
             _ => Crash::Sectors(random.next()),
         };
+        let crashed = disk.crash(kind);
+        // A process that is killed writes no more, so what is left is taken before it is dropped.
+        world.end();
         // A process that ends leaves what it wrote readable, durable or not. What a failed flush
         // left cannot be told from what was flushed, so there the machine goes down too.
         let restarts = random.once_in(3)
             && disk.tally().fired(Fault::FailedSync) == failures
             && disk.tally().fired(Fault::PowerCut) == cuts;
-        let crashed = disk.crash(kind);
-        // A process that is killed writes no more, so what is left is taken before it is dropped.
-        world.end();
         if restarts {
             told.lied = false;
             lies_behind |= disk.tally().fired(Fault::LyingSync) > lies;

@@ -242,7 +242,7 @@ impl Pair {
     async fn scan(&self, input: &mut Input<'_>) {
         let key = [b'k', input.byte() % 8];
         let limit = input.below(9);
-        let after = (limit % 2 == 0).then_some(&key[..]);
+        let after = limit.is_multiple_of(2).then_some(&key[..]);
         let area = area();
         let (log, memory) = (&self.log, &self.memory);
         assert_eq!(
