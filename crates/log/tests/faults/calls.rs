@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use everfold_log::MemoryDisk;
-use everfold_log::disk::{Crash, Fault, FaultPlan};
+use everfold_log::disk::{Call, Crash, Fault, FaultPlan};
 
 use crate::life::{Ending, Life};
 use crate::random::Random;
-use crate::support::Still;
-use crate::told::{GARBAGE, Told};
+use crate::support::{Still, try_open};
+use crate::told::{GARBAGE, Told, options};
 
 const STEPS: u64 = 14;
 
@@ -101,4 +101,38 @@ fn every_call_may_fail_in_every_way() {
         .into_iter()
         .filter(|fault| fault.call().is_some());
     assert_eq!(happened, planned.collect());
+}
+
+/// A wrong bit in what is read while a log is opened is an error, after which the log opens with
+/// everything. Without a close frame one in the last flush cannot be told from a torn flush, which
+/// is reported.
+#[test]
+fn a_wrong_bit_read_while_opening_is_noticed() {
+    let (mut tried, mut noticed) = (0, 0);
+    for seed in 1..7 {
+        let (disk, mut told) = (MemoryDisk::new(), Told::default());
+        let ending = live(&disk, &mut told, seed, &|_| {}).unwrap();
+        let reads = disk.crash(Crash::Everything);
+        reads.set_plan(FaultPlan::default());
+        drop(try_open(&reads, options()).unwrap());
+        for nth in (1..=reads.calls(Call::Read)).flat_map(|nth| [nth; 8]) {
+            let copy = disk.crash(Crash::Everything);
+            tried += 1;
+            let plan = FaultPlan::new(tried).only(Fault::FlippedRead, ".log");
+            copy.set_plan(plan.at(Fault::FlippedRead, nth));
+            let mut told = told.clone();
+            match try_open(&copy, options()) {
+                Err(_) => {
+                    noticed += 1;
+                    copy.set_plan(FaultPlan::default());
+                    told.examine(&copy).unwrap();
+                }
+                Ok(log) => {
+                    told.lied = log.report().torn.is_some() && ending != Ending::Closed;
+                    told.check(&log, &copy).unwrap();
+                }
+            }
+        }
+    }
+    assert!(noticed > 20, "{noticed} of {tried}");
 }

@@ -6,6 +6,7 @@
 mod calls;
 mod life;
 mod random;
+mod restarts;
 mod seeded;
 mod told;
 
