@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use everfold_engine::engine::{Engine, Put, PutError, Revision};
 use everfold_log::disk::{Crash, Fault, FaultPlan};
 use everfold_log::{Log, MemoryDisk};
 
 use crate::support::*;
+use crate::told::area;
 
 /// A log whose background work never gets its turn.
 fn hurried(disk: &MemoryDisk) -> (Arc<Log>, Arc<Still>) {
@@ -54,4 +56,36 @@ fn what_is_found_is_durable_before_a_later_segment_begins() {
         assert_eq!(all(&after, P0), before, "after an event of {size} bytes");
     }
     assert!(rolled > 0);
+}
+
+#[test]
+fn a_store_of_areas_whose_flush_failed_is_left_alone_until_the_next_start() {
+    let disk = MemoryDisk::new();
+    let world = Still::eager();
+    let log = Log::open(Arc::new(disk.clone()), world.clone(), small()).unwrap();
+    let owner = Owner::of(&log, P0);
+    let put = |previous| {
+        now(log.put(Put {
+            area: area(),
+            epoch: owner.epoch,
+            incarnation: log.identity().incarnation,
+            previous: Revision(previous),
+            clear: false,
+            changes: vec![("count".into(), Some("value".into()))],
+        }))
+    };
+    put(0).unwrap();
+    let plan = FaultPlan::new(0).only(Fault::FailedSync, "areas.redb");
+    disk.set_plan(plan.at(Fault::FailedSync, 1));
+    assert!(put(1).is_err());
+    // Read back it might look as if it had been flushed, and be built upon.
+    for previous in [1, 2, 1] {
+        assert!(matches!(put(previous), Err(PutError::Unavailable(_))));
+    }
+    for seed in 0..50 {
+        let after = open(&disk.crash(Crash::Sectors(seed)));
+        assert_eq!(after.report().areas_discarded, None);
+        let revision = now(after.revision(&area())).unwrap();
+        assert!((1..=2).contains(&revision.0), "{revision:?}");
+    }
 }
