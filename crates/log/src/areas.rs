@@ -3,6 +3,7 @@
 mod backend;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
@@ -28,6 +29,9 @@ pub(crate) struct Areas {
     incarnation: Incarnation,
     cache_bytes: usize,
     state: Mutex<State>,
+    /// After a failed flush nobody knows what the device holds, and what is read back proves
+    /// nothing: the store is not used again by this process.
+    flush_failed: Arc<AtomicBool>,
     /// Held for reading while the file is used, for writing once, to close it.
     in_use: RwLock<()>,
 }
@@ -46,6 +50,7 @@ impl Areas {
             incarnation,
             cache_bytes,
             state: Mutex::default(),
+            flush_failed: Arc::default(),
             in_use: RwLock::default(),
         }
     }
@@ -80,10 +85,21 @@ impl Areas {
         if state.closed {
             return Err(redb::Error::DatabaseClosed);
         }
+        if self.flush_failed.load(Ordering::Relaxed) {
+            return Err(redb::Error::PreviousIo);
+        }
         if let Some(database) = &state.database {
             return Ok(Arc::clone(database));
         }
-        let database = match self.attempt() {
+        let attempt = match self.attempt() {
+            Err(_) if self.flush_failed.load(Ordering::Relaxed) => {
+                return Err(redb::Error::PreviousIo);
+            }
+            // Looked at again before it is emptied: a read may go wrong once.
+            Err(Unusable::Contents(_)) => self.attempt(),
+            result => result,
+        };
+        let database = match attempt {
             Ok(database) => database,
             Err(Unusable::System(error)) => return Err(error),
             Err(Unusable::Contents(why)) => {
@@ -100,7 +116,10 @@ impl Areas {
 
     fn attempt(&self) -> Result<Database, Unusable> {
         let file = self.disk.open(FILE, Access::Store)?;
-        let backend = Backend(file);
+        let backend = Backend {
+            file,
+            flush_failed: Arc::clone(&self.flush_failed),
+        };
         let cache_bytes = self.cache_bytes;
         let open = move || {
             let mut builder = redb::Builder::new();
@@ -128,6 +147,8 @@ impl Areas {
             }
             None => self.mark(&database)?,
         }
+        // Also of a file that was there: whoever made it may not have come this far.
+        self.disk.sync_directory()?;
         Ok(database)
     }
 
@@ -138,11 +159,11 @@ impl Areas {
             .insert(INCARNATION, self.incarnation.0)?;
         transaction.open_table(REVISIONS)?;
         transaction.commit()?;
-        self.disk.sync_directory()?;
         Ok(())
     }
 
-    /// After a failed write the store refuses everything; opening it again recovers.
+    /// After a failed write the store refuses everything; opening it again recovers, unless it was a
+    /// flush that failed.
     fn forget(&self) {
         self.state().database = None;
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub(crate) use aligned::{Aligned, BLOCK};
 pub use directory::Directory;
-pub use memory::{Crash, MemoryDisk};
+pub use memory::{Call, Crash, Fault, FaultPlan, MemoryDisk, Tally};
 
 /// How a file is going to be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

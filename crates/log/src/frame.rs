@@ -7,6 +7,8 @@ use everfold_engine::record::wire::{Reader, Writer};
 use everfold_engine::record::{Link, Origin, codec};
 use everfold_engine::{Offset, Partition, Stamp};
 
+use crate::segment::COUNTED;
+
 /// What every frame begins with: `EVFR`.
 pub(crate) const MAGIC: [u8; 4] = *b"EVFR";
 /// The bytes before a frame's body.
@@ -82,7 +84,7 @@ impl FrameHeader {
 
     /// The offset of the last record.
     pub fn last(&self) -> Offset {
-        Offset(self.first.0 + u64::from(self.count) - u64::from(self.count > 0))
+        Offset(self.first.0 + u64::from(self.count.saturating_sub(1)))
     }
 
     /// What the codec needs to know about the batch.
@@ -233,7 +235,8 @@ pub(crate) fn peek(bytes: &[u8]) -> Result<FrameHeader, &'static str> {
         });
     }
     let mut reader = Reader::new(&bytes[8..HEADER]);
-    read_header(&mut reader).ok_or("a frame of an unknown kind")
+    read_header(&mut reader)
+        .ok_or("a frame of an unknown kind, or with numbers beyond all counting")
 }
 
 fn read_header(reader: &mut Reader<'_>) -> Option<FrameHeader> {
@@ -253,7 +256,9 @@ fn read_header(reader: &mut Reader<'_>) -> Option<FrameHeader> {
         batch: reader.u64().ok()?,
         first: Offset(reader.u64().ok()?),
     };
-    (length as usize >= HEADER && flags & !HAS_PREVIOUS_LINK == 0).then_some(header)
+    let counts = [header.flush, header.epoch, header.first.0];
+    let counted = counts.iter().all(|number| *number < COUNTED);
+    (length as usize >= HEADER && flags & !HAS_PREVIOUS_LINK == 0 && counted).then_some(header)
 }
 
 /// The body of a floor frame.

@@ -86,6 +86,8 @@ impl Log {
             missing: crate::segment::name(1),
         })?;
         open::check_options(&survey.active.header.identity, &options, &directory)?;
+        // Whoever made the files may have ended before their names were durable.
+        disk.sync_directory().map_err(OpenError::io(&directory))?;
         let parts = Parts::open(&disk, &*world, &options, survey)?;
         let (finished_sender, finished) = watch::channel(false);
         let (landed, flushes) = mpsc::unbounded_channel();
@@ -95,6 +97,8 @@ impl Log {
         let file = disk
             .open(&name, Access::Journal)
             .map_err(OpenError::io(&name))?;
+        // What was found may have been written but not flushed by a process that ended.
+        file.sync().map_err(OpenError::io(&name))?;
         let queue = Arc::new(Queue::default());
         let driver = Driver {
             journal: Journal::new(

@@ -13,6 +13,8 @@ use crate::disk::BLOCK;
 const MAGIC: [u8; 8] = *b"EVERFOLD";
 /// The format that this version writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
+/// Above every number that a log counts to: offsets, epochs, flushes, generations.
+pub(crate) const COUNTED: u64 = 1 << 62;
 /// Magic, format, checksum, length: the same in every format.
 const PREFIX: usize = 24;
 
@@ -182,6 +184,7 @@ fn read_body(reader: &mut Reader<'_>) -> Option<SegmentHeader> {
         number: reader.u32().ok()?,
         partitions: u16::try_from(reader.u32().ok()?).ok()?,
     };
+    Layout::first(layout.partitions).ok()?;
     let chained = reader.u8().ok()? == 1;
     let mut text = || {
         let bytes = reader.slice().ok()?;
@@ -199,7 +202,13 @@ fn read_body(reader: &mut Reader<'_>) -> Option<SegmentHeader> {
         layout,
         chained,
     };
-    reader.is_empty().then_some(SegmentHeader {
+    // No log counts so far, and what counts on from here does not run over.
+    let counted = starts
+        .iter()
+        .flat_map(|start| [start.last.0, start.epoch.0]);
+    let mut counted = counted.chain([generation, last_flush]);
+    let all_counted = counted.all(|number| number < COUNTED);
+    (reader.is_empty() && all_counted).then_some(SegmentHeader {
         identity,
         generation,
         capacity,

@@ -104,6 +104,22 @@ fn a_flipped_bit_before_the_last_flush_is_damage_and_in_it_a_cut() {
 }
 
 #[test]
+fn a_flipped_bit_in_a_header_is_named() {
+    let (disk, bytes, _) = segment();
+    let used = bytes[..FIRST as usize].iter().rposition(|byte| *byte != 0);
+    for at in (0..=used.unwrap()).chain([FIRST as usize - 1]) {
+        for bit in 0..8 {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1 << bit;
+            disk.replace("0000000001.log", changed);
+            let error = try_open(&disk, small()).err();
+            let error = error.unwrap_or_else(|| panic!("byte {at} bit {bit} was not seen"));
+            assert!(error.to_string().contains("0000000001.log"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_frame_of_another_log_segment_or_place_does_not_count() {
     let (_, bytes, expectation) = segment();
     for other in [

@@ -53,6 +53,21 @@ pub const EXCEPTIONS: &[Exception] = &[
     ),
     except(
         "task",
+        "crates/log/tests/real/",
+        "real processes over real files",
+    ),
+    except(
+        "clock",
+        "crates/log/tests/faults/seeded.rs",
+        "runs as many seeds as a time allows",
+    ),
+    except(
+        "clock",
+        "testkit/fuzz/src/main.rs",
+        "fuzzes as long as a time allows",
+    ),
+    except(
+        "task",
         "crates/node/",
         "the outer world: serves a network on the real runtime",
     ),

@@ -45,11 +45,14 @@ impl Directory {
 /// Some file systems refuse the flag when a file is opened, others the first write.
 fn takes_direct_writes(path: &Path) -> bool {
     let probe = path.join(".probe");
-    let written = open_direct(&probe)
-        .and_then(|file| file.write_all_at(&Aligned::zeroed(BLOCK), 0))
-        .is_ok();
+    let written =
+        open_direct(&probe).and_then(|file| file.write_all_at(&Aligned::zeroed(BLOCK), 0));
     let _ = fs::remove_file(&probe);
-    written
+    // A full device says nothing about how it would be written.
+    written.map_or_else(
+        |error| error.kind() == io::ErrorKind::StorageFull,
+        |()| true,
+    )
 }
 
 fn open_direct(path: &Path) -> io::Result<fs::File> {

@@ -1,26 +1,33 @@
-//! A disk in memory that forgets, tears and fills up as real ones do.
+//! A disk in memory that forgets, tears, lies and fills up as real ones do.
+
+mod contents;
+mod fault;
+mod file;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Access, Description, Disk, File, Held};
+use contents::{Contents, Keeps};
+pub use fault::{Call, Fault, FaultPlan, Tally};
+use file::MemoryFile;
 
-/// What a device writes whole or not at all.
-const SECTOR: usize = 512;
-
-/// A disk in memory. What was not flushed is lost in a [`MemoryDisk::crash`], or part of it.
+/// A disk in memory. What was not flushed is lost in a [`MemoryDisk::crash`], or part of it, and
+/// what else goes wrong is told by a [`FaultPlan`].
 #[derive(Clone, Default)]
 pub struct MemoryDisk {
     state: Arc<Mutex<State>>,
 }
 
+type Names = BTreeMap<String, Arc<Mutex<Contents>>>;
+
 #[derive(Default)]
 struct State {
     /// What a reader sees.
-    names: BTreeMap<String, Arc<Mutex<Contents>>>,
+    names: Names,
     /// What is left of the names after a crash.
-    durable_names: BTreeMap<String, Arc<Mutex<Contents>>>,
+    durable_names: Names,
     capacity: Option<u64>,
     locked: bool,
     /// How many more operations succeed.
@@ -28,13 +35,10 @@ struct State {
     operations: u64,
     fail_syncs: bool,
     ignore_syncs: bool,
-}
-
-#[derive(Default, Clone)]
-struct Contents {
-    bytes: Vec<u8>,
-    durable: Vec<u8>,
-    unsynced: Vec<(usize, Vec<u8>)>,
+    plan: FaultPlan,
+    calls: BTreeMap<Call, u64>,
+    random: u64,
+    tally: Tally,
 }
 
 /// How much of what was not flushed survives a crash.
@@ -44,7 +48,7 @@ pub enum Crash {
     Nothing,
     /// Everything.
     Everything,
-    /// Any subset of the sectors, drawn from this seed.
+    /// Any subset of the sectors, and the names of then or now, drawn from this seed.
     Sectors(u64),
 }
 
@@ -59,18 +63,41 @@ impl MemoryDisk {
         self.state().capacity = bytes;
     }
 
-    /// After `operations` more writes, flushes, renames and removals the machine is dead: the last
-    /// of them is under way when it dies, every later one fails.
-    pub fn die_after(&self, operations: u64) {
-        self.state().remaining = Some(operations);
+    /// What goes wrong from now on, instead of what was planned before.
+    pub fn set_plan(&self, plan: FaultPlan) {
+        let mut state = self.state();
+        for (fault, _) in &plan.planned {
+            state.tally.plan(*fault);
+        }
+        state.random = plan.seed;
+        state.calls.clear();
+        state.plan = plan;
     }
 
-    /// Writes, flushes, renames and removals so far.
+    /// How often a call was made since the plan was set.
+    pub fn calls(&self, call: Call) -> u64 {
+        self.state().calls.get(&call).copied().unwrap_or_default()
+    }
+
+    /// What was planned and what happened, on this disk and on those that it is what is left of.
+    pub fn tally(&self) -> Tally {
+        self.state().tally.clone()
+    }
+
+    /// After `operations` more writes, flushes, renames, removals and changes of length the machine
+    /// is dead: the last of them is under way when it dies, every later one fails.
+    pub fn die_after(&self, operations: u64) {
+        let mut state = self.state();
+        state.tally.plan(Fault::PowerCut);
+        state.remaining = Some(operations);
+    }
+
+    /// Writes, flushes, renames, removals and changes of length so far.
     pub fn operations(&self) -> u64 {
         self.state().operations
     }
 
-    /// From now on every flush fails, and what it should have flushed stays unflushed.
+    /// From now on every flush fails.
     pub fn fail_syncs(&self) {
         self.state().fail_syncs = true;
     }
@@ -84,37 +111,33 @@ impl MemoryDisk {
     #[must_use]
     pub fn crash(&self, kind: Crash) -> Self {
         let state = self.state();
-        let mut random = match kind {
-            Crash::Sectors(seed) => seed,
-            _ => 0,
+        let mut keeps = Keeps::of(kind);
+        let mut tally = state.tally.clone();
+        let same = |(name, file): (&String, &Arc<_>)| {
+            let durable = state.durable_names.get(name);
+            durable.is_some_and(|durable| Arc::ptr_eq(durable, file))
         };
-        let mut names = BTreeMap::new();
-        for (name, file) in &state.durable_names {
-            let file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut bytes = file.durable.clone();
-            for (at, written) in &file.unsynced {
-                for (index, part) in sectors(*at, written) {
-                    let keep = match kind {
-                        Crash::Nothing => false,
-                        Crash::Everything => true,
-                        Crash::Sectors(_) => split_mix(&mut random) & 1 == 1,
-                    };
-                    if keep {
-                        put(&mut bytes, index, part);
-                    }
-                }
+        let settled =
+            state.names.len() == state.durable_names.len() && state.names.iter().all(same);
+        let left = if keeps.names() {
+            &state.names
+        } else {
+            if !settled {
+                tally.happen(Fault::LostName);
             }
-            let contents = Contents {
-                bytes: bytes.clone(),
-                durable: bytes,
-                unsynced: Vec::new(),
-            };
+            &state.durable_names
+        };
+        let mut names = Names::new();
+        for (name, file) in left {
+            let file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let contents = file.after(&mut keeps, &mut tally);
             names.insert(name.clone(), Arc::new(Mutex::new(contents)));
         }
         let state = State {
             durable_names: names.clone(),
             names,
             capacity: state.capacity,
+            tally,
             ..State::default()
         };
         Self {
@@ -131,15 +154,21 @@ impl MemoryDisk {
 
     /// Replaces what a file holds, durably; what a test does to a file behind the log's back.
     pub fn replace(&self, name: &str, bytes: Vec<u8>) {
-        let contents = Contents {
-            durable: bytes.clone(),
-            bytes,
-            unsynced: Vec::new(),
-        };
-        let file = Arc::new(Mutex::new(contents));
+        let file = Arc::new(Mutex::new(Contents::durable(bytes)));
         let mut state = self.state();
         state.names.insert(name.to_owned(), Arc::clone(&file));
         state.durable_names.insert(name.to_owned(), file);
+    }
+
+    /// Changes one bit of a file where it lies; nothing happens beyond its end. Done twice, the
+    /// file is as it was.
+    pub fn flip(&self, name: &str, at: u64, bit: u8) {
+        let mut state = self.state();
+        if let Some(file) = state.names.get(name).map(Arc::clone) {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.flip(at as usize, bit);
+            state.tally.happen(Fault::FlippedAtRest);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -156,42 +185,39 @@ impl State {
             Some(0) => Err(io::Error::other("the machine is dead")),
             Some(left) => {
                 *left -= 1;
-                Ok(*left == 0)
+                let dies = *left == 0;
+                if dies {
+                    self.tally.fire(Fault::PowerCut);
+                }
+                Ok(dies)
             }
         }
     }
 
+    /// Counts a call and says what goes wrong with it.
+    fn fault(&mut self, call: Call, name: &str, may: impl Fn(Fault) -> bool) -> Option<Fault> {
+        let count = self.calls.entry(call).or_default();
+        *count += 1;
+        let fault = self.plan.due(call, *count, name, may)?;
+        self.tally.fire(fault);
+        Some(fault)
+    }
+
+    /// The same for a call that succeeds or fails.
+    fn try_call(&mut self, call: Call, name: &str) -> io::Result<()> {
+        match self.fault(call, name, |_| true) {
+            None => Ok(()),
+            Some(_) => Err(failed(call)),
+        }
+    }
+
     fn used(&self) -> u64 {
-        self.names
-            .values()
-            .map(|file| {
-                file.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .bytes
-                    .len() as u64
-            })
-            .sum()
+        let length = |file: &Arc<Mutex<Contents>>| {
+            let file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.bytes.len() as u64
+        };
+        self.names.values().map(length).sum()
     }
-}
-
-fn sectors(at: usize, bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
-    let mut from = 0;
-    std::iter::from_fn(move || {
-        (from < bytes.len()).then(|| {
-            let place = at + from;
-            let end = (from + SECTOR - place % SECTOR).min(bytes.len());
-            let part = &bytes[from..end];
-            from = end;
-            (place, part)
-        })
-    })
-}
-
-fn put(bytes: &mut Vec<u8>, at: usize, part: &[u8]) {
-    if bytes.len() < at + part.len() {
-        bytes.resize(at + part.len(), 0);
-    }
-    bytes[at..at + part.len()].copy_from_slice(part);
 }
 
 fn split_mix(state: &mut u64) -> u64 {
@@ -206,13 +232,20 @@ fn dying() -> io::Error {
     io::Error::other("the machine is dying")
 }
 
+fn failed(call: Call) -> io::Error {
+    io::Error::other(format!("the device failed: {call:?}"))
+}
+
 impl Disk for MemoryDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.state().names.keys().cloned().collect())
+        let mut state = self.state();
+        state.try_call(Call::List, "")?;
+        Ok(state.names.keys().cloned().collect())
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
         let mut state = self.state();
+        state.try_call(Call::Open, name)?;
         let file = match state.names.get(name) {
             Some(file) => Arc::clone(file),
             None if access == Access::Read => {
@@ -227,10 +260,7 @@ impl Disk for MemoryDisk {
                 file
             }
         };
-        Ok(Arc::new(MemoryFile {
-            state: Arc::clone(&self.state),
-            file,
-        }))
+        Ok(Arc::new(MemoryFile::new(name, &self.state, file)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -238,6 +268,7 @@ impl Disk for MemoryDisk {
         if state.operate()? {
             return Err(dying());
         }
+        state.try_call(Call::Rename, from)?;
         let file = state
             .names
             .remove(from)
@@ -251,6 +282,7 @@ impl Disk for MemoryDisk {
         if state.operate()? {
             return Err(dying());
         }
+        state.try_call(Call::Remove, name)?;
         state.names.remove(name);
         Ok(())
     }
@@ -260,6 +292,7 @@ impl Disk for MemoryDisk {
         if state.operate()? {
             return Err(dying());
         }
+        state.try_call(Call::SyncDirectory, "")?;
         state.durable_names = state.names.clone();
         Ok(())
     }
@@ -289,94 +322,5 @@ impl Held for MemoryLock {}
 impl Drop for MemoryLock {
     fn drop(&mut self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).locked = false;
-    }
-}
-
-struct MemoryFile {
-    state: Arc<Mutex<State>>,
-    file: Arc<Mutex<Contents>>,
-}
-
-impl MemoryFile {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn contents(&self) -> MutexGuard<'_, Contents> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Refuses to make the file longer than there is room.
-    fn reserve(&self, state: &State, length: usize) -> io::Result<()> {
-        let more = length.saturating_sub(self.contents().bytes.len()) as u64;
-        match state.capacity {
-            Some(capacity) if more > 0 && state.used() + more > capacity => {
-                Err(io::ErrorKind::StorageFull.into())
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl File for MemoryFile {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.contents().bytes.len() as u64)
-    }
-
-    fn read_at(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
-        let contents = self.contents();
-        let at = at as usize;
-        let read = contents
-            .bytes
-            .get(at..at + bytes.len())
-            .ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        bytes.copy_from_slice(read);
-        Ok(())
-    }
-
-    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.state();
-        let dies = state.operate()?;
-        self.reserve(&state, at as usize + bytes.len())?;
-        let mut contents = self.contents();
-        put(&mut contents.bytes, at as usize, bytes);
-        contents.unsynced.push((at as usize, bytes.to_vec()));
-        if dies { Err(dying()) } else { Ok(()) }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let mut state = self.state();
-        if state.operate()? {
-            return Err(dying());
-        }
-        if state.fail_syncs {
-            return Err(io::Error::other("the device failed a flush"));
-        }
-        if !state.ignore_syncs {
-            let mut contents = self.contents();
-            let Contents {
-                bytes,
-                durable,
-                unsynced,
-            } = &mut *contents;
-            durable.resize(bytes.len(), 0);
-            for (at, written) in unsynced.drain(..) {
-                // A later cut of the file may have taken part of the write away.
-                let end = (at + written.len()).min(bytes.len());
-                if at < end {
-                    durable[at..end].copy_from_slice(&bytes[at..end]);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        let mut state = self.state();
-        let dies = state.operate()?;
-        self.reserve(&state, length as usize)?;
-        let mut contents = self.contents();
-        contents.bytes.resize(length as usize, 0);
-        if dies { Err(dying()) } else { Ok(()) }
     }
 }

@@ -67,6 +67,14 @@ impl Still {
     pub fn run(&self) {
         run(&self.others);
     }
+
+    /// The process is gone: whatever ran is dropped, and with it its locks.
+    pub fn end(&self) {
+        let machines = std::mem::take(&mut *self.others.machines.lock().unwrap());
+        drop(machines);
+        let tasks = std::mem::take(&mut *self.others.tasks.lock().unwrap());
+        drop(tasks);
+    }
 }
 
 fn run(others: &Others) {
