@@ -118,6 +118,22 @@ fn entities_leave_memory_and_come_back_as_they_were() {
     });
 }
 
+/// Attacks: the budget is of states. Many events make no large state.
+#[test]
+fn a_state_that_does_not_grow_is_not_counted_as_if_it_did() {
+    hooked(1, async |hook, world| {
+        let node = open_with(accounts(), hook.clone(), &world, roomy(NEVER)).await;
+        deposit(&node, "a", 600).await;
+        let counted = report(&node).await.entity_bytes;
+        assert!((256..2000).contains(&counted), "{counted}");
+        // The same after it was read from the log.
+        let node = open_with(accounts(), hook.clone(), &world, roomy(NEVER)).await;
+        deposit(&node, "a", 1).await;
+        let counted = report(&node).await.entity_bytes;
+        assert!((256..2000).contains(&counted), "{counted}");
+    });
+}
+
 /// Attacks: what is not durable stays. Other entities press for room while a batch is on its way.
 #[test]
 fn what_a_batch_on_its_way_has_changed_stays_in_memory() {

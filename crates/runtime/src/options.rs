@@ -31,8 +31,8 @@ pub struct StateOptions {
     /// Entities beyond it leave memory, those not used for longest first.
     ///
     /// An entity is estimated at 256 bytes, its name, and its state as JSON: measured whenever the
-    /// state is written down, and in between raised by a part of each event's bytes, learned from
-    /// what the events of its type added so far. The memory that a state really takes may be some
+    /// state is written down or is thought to have doubled, and in between raised by a part of each
+    /// event's bytes, learned from what the events of its type added so far. The memory that a state really takes may be some
     /// multiple of its JSON.
     ///
     /// Entities that are changed by a batch not yet durable, or that somebody waits for

@@ -18,6 +18,8 @@ use crate::schema::EntityType;
 
 /// What an entity takes beside its name and state.
 const OVERHEAD: u64 = 256;
+/// A state that is thought to have grown by so much, and to have doubled, is written down to see.
+const LEAST_GROWN: u64 = 1024;
 
 /// One entity in memory, ahead of the disk by what is in flight.
 pub(crate) struct Resident {
@@ -34,8 +36,9 @@ pub(crate) struct Resident {
     since_bytes: u64,
     /// When the first event since then was recorded, in milliseconds.
     since_millis: i64,
-    /// Bytes of its state as it was last written down.
+    /// Bytes of its state as it was last written down, and bytes of events since then.
     measured: u64,
+    unmeasured: u64,
     /// What it is counted as.
     bytes: u64,
     /// Used since the hand passed.
@@ -61,6 +64,7 @@ impl Resident {
             since_bytes: 0,
             since_millis: 0,
             measured: 0,
+            unmeasured: 0,
             bytes: 0,
             used: true,
             place: 0,
@@ -109,6 +113,7 @@ impl Resident {
         self.version = version;
         self.stamp = stamp;
         self.since_bytes += bytes as u64;
+        self.unmeasured += bytes as u64;
     }
 
     /// Events since the last snapshot.
@@ -127,19 +132,33 @@ impl Resident {
     fn measure(&mut self, bytes: usize) {
         self.learn(bytes);
         self.measured = bytes as u64;
-        self.since_bytes = 0;
-        self.stored = self.version;
+        self.unmeasured = 0;
+    }
+
+    /// Whether the estimate is due to be checked.
+    fn is_vague(&self) -> bool {
+        let grown = self.kind.growth.of(self.unmeasured);
+        grown >= LEAST_GROWN.max(self.measured) && self.kind.decode_state.is_some()
     }
 
     /// Its state took so many bytes as it left.
     pub(crate) fn learn(&self, bytes: usize) {
         let added = (bytes as u64).saturating_sub(self.measured);
-        self.kind.growth.learn(self.since_bytes, added);
+        self.kind.growth.learn(self.unmeasured, added);
+    }
+
+    /// Measures the state as it is.
+    fn look(&mut self, key: &EntityKey, scratch: &mut Vec<u8>) {
+        scratch.clear();
+        let encode = || (self.kind.encode_state)(self.state.as_ref(), scratch);
+        // Of what cannot be written down, what has come out counts.
+        let _ = crate::owner::guard(key, encode);
+        self.measure(scratch.len());
     }
 
     fn estimate(&self, key: &EntityKey) -> u64 {
         let name = key.tenant.len() + key.kind.len() + key.id.len();
-        OVERHEAD + name as u64 + self.measured + self.kind.growth.of(self.since_bytes)
+        OVERHEAD + name as u64 + self.measured + self.kind.growth.of(self.unmeasured)
     }
 }
 
@@ -151,6 +170,7 @@ pub(crate) struct Residents {
     places: u64,
     bytes: u64,
     budget: u64,
+    scratch: Vec<u8>,
 }
 
 impl Residents {
@@ -161,6 +181,7 @@ impl Residents {
             places: 0,
             bytes: 0,
             budget,
+            scratch: Vec::new(),
         }
     }
 
@@ -178,6 +199,9 @@ impl Residents {
     pub(crate) fn insert(&mut self, key: EntityKey, mut resident: Resident) {
         self.places += 1;
         resident.place = self.places;
+        if resident.is_vague() {
+            resident.look(&key, &mut self.scratch);
+        }
         resident.bytes = resident.estimate(&key);
         self.bytes += resident.bytes;
         self.ring.push_back((self.places, key.clone()));
@@ -226,13 +250,21 @@ impl Residents {
         let grown = resident.kind.growth.of(bytes as u64);
         resident.bytes += grown;
         self.bytes += grown;
+        if resident.is_vague() {
+            resident.look(key, &mut self.scratch);
+            self.bytes -= resident.bytes;
+            resident.bytes = resident.estimate(key);
+            self.bytes += resident.bytes;
+        }
         Some((resident.version, resident.is_due(policy, now)))
     }
 
-    /// An entity's state was written down as so many bytes.
+    /// An entity's state was written down as so many bytes, to be stored.
     pub(crate) fn measured(&mut self, key: &EntityKey, bytes: usize) {
         if let Some(resident) = self.entities.get_mut(key) {
             resident.measure(bytes);
+            resident.stored = resident.version;
+            resident.since_bytes = 0;
             self.bytes -= resident.bytes;
             resident.bytes = resident.estimate(key);
             self.bytes += resident.bytes;
