@@ -16,7 +16,7 @@ pub struct Damage {
     pub found: String,
 }
 
-/// A log that was not opened. Nothing was changed.
+/// A log that was not opened. Nothing that was acknowledged was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {

@@ -177,6 +177,30 @@ pub(crate) fn load_sealed(
     check_starts(&next, shards)
 }
 
+/// Nothing is cut off that was read wrong once: what looks torn is read until two readings agree.
+fn load_twice(
+    disk: &dyn Disk,
+    segment: &Segment,
+    shards: &[Shard],
+) -> Result<(Bytes, Recovered), OpenError> {
+    const READINGS: usize = 4;
+    let mut found = load(disk, segment, shards)?;
+    for _ in 1..READINGS {
+        if found.1.verdict == Verdict::Clean {
+            return Ok(found);
+        }
+        let again = load(disk, segment, shards)?;
+        if again.1 == found.1 {
+            return Ok(again);
+        }
+        found = again;
+    }
+    Err(OpenError::Io {
+        file: segment.name.clone(),
+        source: std::io::Error::other("it reads differently each time"),
+    })
+}
+
 /// Reads the segment that is written, and says where it goes on.
 pub(crate) fn load_active(
     disk: &dyn Disk,
@@ -184,7 +208,7 @@ pub(crate) fn load_active(
     shards: &[Shard],
     report: &mut Report,
 ) -> Result<(End, Vec<u8>), OpenError> {
-    let (bytes, recovered) = load(disk, segment, shards)?;
+    let (bytes, recovered) = load_twice(disk, segment, shards)?;
     for shard in shards {
         let mut state = shard.state();
         let last = state.at.last;
@@ -294,6 +318,8 @@ fn check_order(state: &State, found: &Found) -> Result<(), (String, String)> {
 }
 
 /// Clears what a torn write left behind the end, so that no later frame can come to lie before it.
+/// The last flush is written again with it: the process that wrote it may have been told that it is
+/// not durable, and has not told anybody.
 fn cut(
     disk: &dyn Disk,
     segment: &Segment,
@@ -301,21 +327,26 @@ fn cut(
     recovered: &Recovered,
     report: &mut Report,
 ) -> Result<(), OpenError> {
-    let Verdict::Torn { until } = recovered.verdict else {
-        return Ok(());
+    let until = match recovered.verdict {
+        Verdict::Torn { until } => until,
+        _ => recovered.end,
     };
-    let base = recovered.end as usize / BLOCK * BLOCK;
+    let last = recovered.frames.last();
+    let begin = last.map_or(recovered.end, |last| u64::from(last.header.flush_start));
+    let base = begin as usize / BLOCK * BLOCK;
     let length = (until as usize).next_multiple_of(BLOCK) - base;
-    let partial = recovered.end as usize - base;
+    let kept = recovered.end as usize - base;
     let mut cleared = Aligned::zeroed(length);
-    cleared[..partial].copy_from_slice(&bytes[base..base + partial]);
+    cleared[..kept].copy_from_slice(&bytes[base..base + kept]);
     let write = || {
         let file = disk.open(&segment.name, Access::Journal)?;
         file.write_at(base as u64, &cleared)?;
         file.sync()
     };
     write().map_err(OpenError::io(&segment.name))?;
-    let remains = until - recovered.end;
-    report.torn = Some((segment.name.clone(), recovered.end, remains));
+    if until > recovered.end {
+        let remains = until - recovered.end;
+        report.torn = Some((segment.name.clone(), recovered.end, remains));
+    }
     Ok(())
 }

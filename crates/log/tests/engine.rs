@@ -60,7 +60,7 @@ fn a_read_starts_anywhere_and_keeps_units_whole() {
                 records: 1,
                 bytes: 1,
             };
-            let chunk = now(log.read(P0, Offset(start), limit)).unwrap();
+            let chunk = now(log.read_chained(P0, Offset(start), limit)).unwrap();
             let end = (start as usize + 4).min(201);
             assert_eq!(chunk.records, everything[start as usize..end]);
             assert_eq!(

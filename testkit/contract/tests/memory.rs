@@ -26,6 +26,7 @@ const FLEETING: &[&str] = &[
     "appends_in_flight_at_a_crash_are_whole_or_absent",
     "areas_outlive_the_process",
     "entities_outlive_the_process",
+    "events_are_found_after_a_restart",
     "identity_and_epochs_outlive_the_process",
     "the_floor_outlives_the_process",
 ];

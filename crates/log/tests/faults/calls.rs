@@ -128,7 +128,8 @@ fn a_wrong_bit_read_while_opening_is_noticed() {
                     told.examine(&copy).unwrap();
                 }
                 Ok(log) => {
-                    told.lied = log.report().torn.is_some() && ending != Ending::Closed;
+                    // What looks torn is read once more before anything is cut off.
+                    told.lied = false;
                     told.check(&log, &copy).unwrap();
                 }
             }

@@ -145,6 +145,12 @@ fn spoil(disk: &MemoryDisk, told: &Told, random: &mut Random) -> Result<(), Stri
     let generation = 1 + random.below(segments);
     let name = format!("{generation:010}.log");
     let copy = disk.crash(Crash::Everything);
+    let packed = format!("{generation:010}.sealed");
+    if let Some(bytes) = copy.contents(&packed) {
+        let (at, bit) = (random.below(bytes.len() as u64), random.next() as u8);
+        copy.flip(&packed, at, bit);
+        return full(&copy, told, &packed, &format!("byte {at} of {packed}"));
+    }
     let Some(bytes) = copy.contents(&name) else {
         // The first opening makes it.
         return Ok(());
@@ -201,7 +207,11 @@ fn spoil(disk: &MemoryDisk, told: &Told, random: &mut Random) -> Result<(), Stri
                 return Err(format!("{place}: not noticed"));
             }
             if at < found.end && !in_last_flush && !no_frames {
-                return Err(format!("{place}: not noticed"));
+                // Opening looks no further than the headers of the last two segments.
+                return match generation < segments {
+                    true => full(&copy, told, &name, &place),
+                    false => Err(format!("{place}: not noticed")),
+                };
             }
             left.areas_spoiled = false;
             if told.areas_spoiled || log.report().areas_discarded.is_some() {
@@ -210,6 +220,28 @@ fn spoil(disk: &MemoryDisk, told: &Told, random: &mut Random) -> Result<(), Stri
             left.check(&log, &copy)
                 .map_err(|wrong| format!("{place}: {wrong}"))
         }
+    }
+}
+
+/// A wrong bit in a full segment: verification names the file, and readers are told of damage or
+/// given what was written.
+fn full(copy: &MemoryDisk, told: &Told, name: &str, place: &str) -> Result<(), String> {
+    let copy = copy.crash(Crash::Everything);
+    let named = match verify(&copy, &mut |_, _| {}) {
+        Ok(found) => found.damage.iter().any(|damage| damage.file == name),
+        Err(error) => error.to_string().contains(name),
+    };
+    if !named {
+        return Err(format!("{place}: verify does not name it"));
+    }
+    let log = match try_open(&copy, options()) {
+        Ok(log) => log,
+        Err(error) if error.to_string().contains(name) => return Ok(()),
+        Err(error) => return Err(format!("{place}: {error}")),
+    };
+    match told.clone().check(&log, &copy) {
+        Err(wrong) if !wrong.contains("damaged") => Err(format!("{place}: {wrong}")),
+        _ => Ok(()),
     }
 }
 

@@ -246,5 +246,7 @@ pub fn options() -> everfold_log::Options {
     options.partitions = Some(PARTITIONS);
     // Most reads go to the disk.
     options.tail_bytes = 6 << 10;
+    // Full segments are packed early.
+    options.plain_segments = 1;
     options
 }
