@@ -32,7 +32,11 @@ impl Upkeep {
         self.index_waiting().map_err(trim_error)?;
         match trim {
             Trim::Before(offsets) => self.trim_before(&offsets),
-            Trim::Entity { partition, entity } => self.trim_entity(partition, &entity),
+            Trim::Entity {
+                partition,
+                entity,
+                until,
+            } => self.trim_entity(partition, &entity, until),
         }
     }
 
@@ -113,7 +117,12 @@ impl Upkeep {
         Ok(count)
     }
 
-    fn trim_entity(&self, partition: Partition, entity: &EntityKey) -> Result<Trimmed, TrimError> {
+    fn trim_entity(
+        &self,
+        partition: Partition,
+        entity: &EntityKey,
+        until: Offset,
+    ) -> Result<Trimmed, TrimError> {
         if self.shards().get(partition.index()).is_none() {
             return Err(ReadError::NoPartition(partition).into());
         }
@@ -130,7 +139,7 @@ impl Upkeep {
             let postings = run.postings(partition.0, subject, 0).map_err(read_damage)?;
             for places in postings {
                 for offset in places.map_err(read_damage)?.offsets() {
-                    if *offset < baseline.local.offset.0 {
+                    if *offset < baseline.local.offset.0 && *offset <= until.0 {
                         let holding = segments.holding(partition, Offset(*offset));
                         generations.push(holding.map_err(trim_error)?);
                     }
@@ -153,6 +162,7 @@ impl Upkeep {
                 record.kind == Kind::Event
                     && record.portable.entity == *entity
                     && record.local.version <= baseline.local.version
+                    && record.local.offset <= until
             };
             let (records, bytes) = self
                 .reduce(generation, partition, &goes)

@@ -75,7 +75,13 @@ fn written() -> MemoryDisk {
     now(log.trim(Trim::Before(vec![first, Offset(0)]))).unwrap();
     let entity = EntityKey::new("thing", "a");
     let partition = P0;
-    now(log.trim(Trim::Entity { partition, entity })).unwrap();
+    let until = Offset(u64::MAX);
+    let trim = Trim::Entity {
+        partition,
+        entity,
+        until,
+    };
+    now(log.trim(trim)).unwrap();
     assert!(last > first);
     now(log.close());
     disk

@@ -90,6 +90,7 @@ fn an_entity_is_trimmed_behind_its_baseline_and_no_other() {
     let trim = || Trim::Entity {
         partition: P0,
         entity: key("a"),
+        until: Offset(u64::MAX),
     };
     assert!(matches!(
         now(log.trim(trim())),
@@ -200,7 +201,7 @@ proptest! {
         disk.die_after(operations);
         let trim = match whole_segments {
             true => Trim::Before(vec![end, Offset(0)]),
-            false => Trim::Entity { partition: P0, entity: key("a") },
+            false => Trim::Entity { partition: P0, entity: key("a"), until: Offset(u64::MAX) },
         };
         let _ = now(log.trim(trim));
         drop(log);

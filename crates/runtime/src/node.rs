@@ -251,14 +251,12 @@ impl Node {
     pub(crate) async fn handlers_done(
         &self,
         partition: Partition,
-    ) -> Result<Vec<(String, Offset)>, ReadError> {
+    ) -> Result<Vec<Offset>, ReadError> {
         let mut done = Vec::new();
         for view in &self.views {
-            let stored = view.stored(partition).await?;
-            done.push((view.name().to_owned(), stored));
+            done.push(view.stored(partition).await?);
         }
-        let reactors = self.reactors.iter();
-        done.extend(reactors.map(|reactor| (reactor.name().to_owned(), reactor.done(partition))));
+        done.extend(self.reactors.iter().map(|reactor| reactor.done(partition)));
         Ok(done)
     }
 

@@ -20,7 +20,8 @@ const AT_ONCE: usize = 256;
 
 impl Node {
     /// Trims the history of one entity: its present state becomes a baseline, and the events that it
-    /// stands for go from every full segment. Views keep what they have folded; a view that is
+    /// stands for go from every full segment, as far as all handlers have stored that they are done
+    /// with them (they do so every few seconds) and have none of them parked. Views keep what they have folded; a view that is
     /// made anew later does not see these events any more. There is no way back but a backup.
     ///
     /// # Errors
@@ -36,14 +37,19 @@ impl Node {
     /// Those of [`Node::trim_entity`].
     pub async fn trim_key(&self, entity: EntityKey) -> Result<Trimmed, TrimError> {
         let partition = self.engine.identity().layout.partition(&entity.id);
-        let baseline = self.stand(&entity).await?;
-        self.check_handlers(partition, baseline).await?;
-        let trim = Trim::Entity { partition, entity };
+        self.stand(&entity).await?;
+        let until = self.done_with(partition).await?;
+        let trim = Trim::Entity {
+            partition,
+            entity,
+            until,
+        };
         Ok(self.engine.trim(trim).await?)
     }
 
-    /// Trims everything recorded before `time`, as far as whole segments end before: every entity
-    /// with events there gets a baseline first. Returns what went.
+    /// Trims everything recorded before `time`, as far as whole segments end before, and all handlers
+    /// are done as in [`Node::trim_entity`]: every entity with events there gets a baseline first.
+    /// Returns what went.
     ///
     /// # Errors
     /// [`TrimError`]: nothing went, or less than asked for; the call may be repeated.
@@ -55,7 +61,7 @@ impl Node {
         let mut ends = Vec::new();
         for partition in self.engine.identity().layout.all() {
             let end = self.end_before(partition, time).await?;
-            self.check_handlers(partition, end).await?;
+            let end = end.min(self.done_with(partition).await?);
             self.stand_for_all(partition, end).await?;
             ends.push(end);
         }
@@ -83,17 +89,9 @@ impl Node {
     }
 
     /// What handlers have not stored as done, they may read again.
-    async fn check_handlers(&self, partition: Partition, end: Offset) -> Result<(), TrimError> {
-        for (handler, done) in self.handlers_done(partition).await? {
-            if done < end {
-                return Err(TrimError::Handler {
-                    handler,
-                    partition,
-                    behind: end.0 - done.0,
-                });
-            }
-        }
-        Ok(())
+    async fn done_with(&self, partition: Partition) -> Result<Offset, ReadError> {
+        let done = self.handlers_done(partition).await?;
+        Ok(done.into_iter().min().unwrap_or(Offset(u64::MAX)))
     }
 
     /// Gives a baseline to every entity with events up to `end`.
@@ -148,18 +146,6 @@ pub enum TrimError {
         "the last 24 hours cannot be trimmed: commands of that time may still be repeated and need their answers"
     )]
     TooYoung,
-    /// A handler may still read what is to go.
-    #[error(
-        "handler {handler:?} has {behind} records of partition {partition} not yet stored as done, or parked; let it catch up, or retry what is parked"
-    )]
-    Handler {
-        /// The handler.
-        handler: String,
-        /// The partition.
-        partition: Partition,
-        /// How many records.
-        behind: u64,
-    },
     /// An entity's state could not be put into a baseline.
     #[error("no baseline: {0}")]
     Baseline(#[from] CommandError),

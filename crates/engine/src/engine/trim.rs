@@ -18,6 +18,8 @@ pub enum Trim {
         partition: Partition,
         /// Whose events.
         entity: EntityKey,
+        /// Only those up to here.
+        until: Offset,
     },
 }
 

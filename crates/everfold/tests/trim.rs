@@ -1,0 +1,204 @@
+//! Trimming through the node: baselines first, and nobody loses a state.
+
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "in a test a fault is a panic"
+)]
+
+mod bank;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bank::*;
+use everfold::engine::engine::{self, ReadLimit};
+use everfold::engine::record::Kind;
+use everfold::engine::world::System;
+use everfold::engine::{Offset, Partition, Timestamp, World};
+use everfold::{Node, NodeOptions, StateOptions, StateStore, TrimError};
+use everfold_log::{Log, Options};
+
+/// The system's world, some time later.
+struct Later {
+    inner: Arc<dyn World>,
+    by: Duration,
+}
+
+impl World for Later {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.inner.now().0 + self.by.as_micros() as i64)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.inner.elapsed()
+    }
+
+    fn random(&self) -> u64 {
+        self.inner.random()
+    }
+
+    fn spawn(&self, name: &'static str, task: engine::BoxFuture<'static, ()>) {
+        self.inner.spawn(name, task);
+    }
+
+    fn sleep(&self, time: Duration) -> engine::BoxFuture<'static, ()> {
+        self.inner.sleep(time)
+    }
+
+    fn block(&self, name: &'static str, job: Box<dyn FnOnce() + Send>) {
+        self.inner.block(name, job);
+    }
+
+    fn drive(
+        &self,
+        name: &'static str,
+        machine: Box<dyn everfold::engine::world::Machine>,
+    ) -> Arc<dyn everfold::engine::world::Poke> {
+        self.inner.drive(name, machine)
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// `days` from now, over small segments; states come from the log alone.
+async fn open(path: &Path, days: u32) -> Node {
+    let world: Arc<dyn World> = Arc::new(Later {
+        inner: System::current(),
+        by: DAY * days,
+    });
+    let mut options = Options::default();
+    options.partitions = Some(2);
+    options.first_segment_bytes = 16 << 10;
+    options.segment_bytes = 16 << 10;
+    options.tail_bytes = 16 << 10;
+    let log = Log::open_directory(path, world.clone(), options).unwrap();
+    let state = StateOptions {
+        store: StateStore::Memory,
+        ..StateOptions::default()
+    };
+    let options = NodeOptions {
+        state,
+        ..NodeOptions::default()
+    };
+    bank().open_on(log, world, options).await.unwrap()
+}
+
+async fn deposit(node: &Node, account: &str, times: i64) {
+    for _ in 0..times {
+        let id = AccountId::from(account.to_owned());
+        node.entity::<Account>(id)
+            .send(Deposit { amount: 1 })
+            .await
+            .unwrap();
+    }
+}
+
+async fn balance(node: &Node, account: &str) -> (i64, u64) {
+    let id = AccountId::from(account.to_owned());
+    let entity = node.entity::<Account>(id);
+    entity
+        .read(|account, version| (account.balance, version))
+        .await
+        .unwrap()
+}
+
+/// The records of all partitions.
+async fn records(node: &Node) -> Vec<Arc<everfold::engine::Record>> {
+    let mut records = Vec::new();
+    for partition in [Partition(0), Partition(1)] {
+        let mut after = Offset(0);
+        loop {
+            let read = node.engine().read(partition, after, ReadLimit::default());
+            let chunk = read.await.unwrap();
+            if chunk.next == after {
+                break;
+            }
+            (after, _) = (chunk.next, records.extend(chunk.records));
+        }
+    }
+    records
+}
+
+fn accounts() -> Vec<String> {
+    (0..6).map(|n| format!("account {n}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_past_goes_and_states_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = open(directory.path(), 0).await;
+    for account in accounts() {
+        deposit(&node, &account, 30).await;
+    }
+    node.caught_up().await.unwrap();
+    let now = node.world().now();
+    assert!(matches!(
+        node.trim_before(now).await,
+        Err(TrimError::TooYoung)
+    ));
+    node.close().await;
+
+    let node = open(directory.path(), 2).await;
+    deposit(&node, "account 0", 5).await;
+    node.caught_up().await.unwrap();
+    let before = records(&node).await.len();
+    // Handlers store what they have done when they close, and now and then.
+    node.close().await;
+    let node = open(directory.path(), 2).await;
+    node.caught_up().await.unwrap();
+    let day = DAY.as_micros() as i64;
+    let trimmed = node.trim_before(Timestamp(now.0 + day / 2)).await.unwrap();
+    assert!(trimmed.records > 100 && trimmed.bytes > 0, "{trimmed:?}");
+    let left = records(&node).await;
+    assert!(left.len() < before, "{} of {before}", left.len());
+    assert!(left.iter().any(|record| record.kind == Kind::Baseline));
+    node.close().await;
+
+    let node = open(directory.path(), 3).await;
+    assert_eq!(balance(&node, "account 0").await, (35, 35));
+    assert_eq!(balance(&node, "account 3").await, (30, 30));
+    assert_eq!(balance(&node, "nobody").await, (0, 0));
+    deposit(&node, "account 3", 1).await;
+    assert_eq!(balance(&node, "account 3").await, (31, 31));
+    node.close().await;
+    let found = everfold_log::verify(
+        &everfold_log::Directory::new(directory.path()).unwrap(),
+        &mut |_, _| {},
+    );
+    assert_eq!(found.unwrap().damage, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_account_is_trimmed_and_the_others_are_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = open(directory.path(), 0).await;
+    for account in accounts() {
+        deposit(&node, &account, 40).await;
+    }
+    node.caught_up().await.unwrap();
+    let id = AccountId::from("account 1".to_owned());
+    // Progress of handlers is not stored yet: they might read it again.
+    let nothing = node.trim_entity::<Account>(id.clone()).await.unwrap();
+    assert_eq!(nothing.records, 0);
+    node.close().await;
+    let node = open(directory.path(), 0).await;
+    node.caught_up().await.unwrap();
+    deposit(&node, "account 1", 1).await;
+    let trimmed = node.trim_entity::<Account>(id.clone()).await.unwrap();
+    assert!(trimmed.records > 10, "{trimmed:?}");
+    node.close().await;
+    let node = open(directory.path(), 0).await;
+    assert_eq!(balance(&node, "account 1").await, (41, 41));
+    assert_eq!(balance(&node, "account 2").await, (40, 40));
+    let left = records(&node).await;
+    let of = |account: &str| {
+        let count = left
+            .iter()
+            .filter(|record| record.kind == Kind::Event && record.portable.entity.id == *account);
+        count.count()
+    };
+    assert!(of("account 1") < 41 && of("account 2") == 40);
+    node.close().await;
+}
