@@ -1,5 +1,7 @@
 //! From a frame's bytes to records.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use everfold_engine::engine::Identity;
 use everfold_engine::record::wire::{Reader, WireError, Writer};
@@ -149,18 +151,22 @@ impl Body {
         codec::decode(&self.codec, header.count as usize, &frame).map_err(|error| error.to_string())
     }
 
-    /// The records, only the last of them with its link.
-    pub(crate) fn records_with_known_links(
+    /// The records at offsets that are wanted, only the batch's last one with its link.
+    pub(crate) fn some(
         self,
         header: &FrameHeader,
         identity: &Identity,
-    ) -> Result<Vec<Record>, String> {
-        let reduced = self.reduced;
-        let (mut records, link) = self.records_without_links(header, identity)?;
-        if let Some(last) = records.last_mut().filter(|_| !reduced) {
-            last.local.link = link;
+        wanted: impl Fn(u64) -> bool,
+    ) -> Result<Vec<Arc<Record>>, String> {
+        if self.reduced {
+            let mut records = kept(self.slots(header, identity)?.0);
+            records.retain(|record| wanted(record.local.offset.0));
+            return Ok(records.into_iter().map(Arc::new).collect());
         }
-        Ok(records)
+        let frame = header.codec(&identity.origin(), identity.chained, Link::default());
+        let wanted = |index| wanted(header.first.0 + index);
+        codec::decode_some(&self.codec, header.count as usize, &frame, wanted)
+            .map_err(|error| error.to_string())
     }
 
     /// The records without their links, and the link of the last one: computing the others costs

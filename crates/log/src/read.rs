@@ -164,7 +164,7 @@ impl Source {
             bytes += place.length as usize;
             taken.push(place);
         }
-        let records = self.frames(&taken, links)?;
+        let records = self.frames(&taken, links, &|offset| offset >= next.0)?;
         let until = records.last().map(|record| record.local.offset);
         let until = until.ok_or_else(|| self.lost(generation, partition, next))?;
         Ok(Stretch { records, until })
@@ -196,8 +196,8 @@ impl Source {
             };
             places.push(found);
         }
-        let found = self.frames(&places, Links::Known)?;
-        records.extend(found.into_iter().filter(|r| wanted(offsets, r)));
+        let found = self.frames(&places, Links::Known, &|offset| among(offsets, offset))?;
+        records.extend(found);
         Ok(())
     }
 
@@ -219,10 +219,11 @@ impl Source {
         &self,
         frames: &[FramePlace],
         links: Links,
+        wanted: &dyn Fn(u64) -> bool,
         found: impl FnOnce(Vec<Arc<Record>>) -> T,
         otherwise: impl FnOnce() -> Result<T, ReadError>,
     ) -> Result<T, ReadError> {
-        match self.frames(frames, links) {
+        match self.frames(frames, links, wanted) {
             Ok(records) => Ok(found(records)),
             Err(error) => {
                 let plain = |place: &FramePlace| {
@@ -236,11 +237,12 @@ impl Source {
         }
     }
 
-    /// The records of frames, which are in order of place.
+    /// Those records of frames that are wanted by their offset; the frames are in order of place.
     pub(crate) fn frames(
         &self,
         frames: &[FramePlace],
         links: Links,
+        wanted: &dyn Fn(u64) -> bool,
     ) -> Result<Vec<Arc<Record>>, ReadError> {
         let mut records = Vec::new();
         let mut rest = frames;
@@ -251,7 +253,7 @@ impl Source {
                 .count()
                 + 1;
             let (piece, behind) = rest.split_at(together);
-            self.piece(piece, links, &mut records)?;
+            self.piece(piece, links, wanted, &mut records)?;
             rest = behind;
         }
         Ok(records)
@@ -261,6 +263,7 @@ impl Source {
         &self,
         frames: &[FramePlace],
         links: Links,
+        wanted: &dyn Fn(u64) -> bool,
         records: &mut Vec<Arc<Record>>,
     ) -> Result<(), ReadError> {
         let (Some(first), Some(last)) = (frames.first(), frames.last()) else {
@@ -279,14 +282,15 @@ impl Source {
         for place in frames {
             let from = (u64::from(place.position) - begin) as usize;
             let frame = bytes.slice(from..(end_of(place) - begin) as usize);
-            self.frame(&frame, place, links, records).map_err(|found| {
-                ReadError::Damaged(format!(
-                    "{} at byte {}: expected the frame of offset {}, found {found}",
-                    segment::name(generation),
-                    place.position,
-                    place.first
-                ))
-            })?;
+            self.frame(&frame, place, links, wanted, records)
+                .map_err(|found| {
+                    ReadError::Damaged(format!(
+                        "{} at byte {}: expected the frame of offset {}, found {found}",
+                        segment::name(generation),
+                        place.position,
+                        place.first
+                    ))
+                })?;
         }
         Ok(())
     }
@@ -296,6 +300,7 @@ impl Source {
         bytes: &Bytes,
         place: &FramePlace,
         links: Links,
+        wanted: &dyn Fn(u64) -> bool,
         records: &mut Vec<Arc<Record>>,
     ) -> Result<(), String> {
         let header = frame::parse(
@@ -309,7 +314,7 @@ impl Source {
         if header.first != place.first {
             return Err(format!("the frame of offset {}", header.first));
         }
-        self.decode(bytes, &header, links, records)
+        self.decode(bytes, &header, links, wanted, records)
     }
 
     fn decode(
@@ -317,14 +322,18 @@ impl Source {
         bytes: &Bytes,
         header: &FrameHeader,
         links: Links,
+        wanted: &dyn Fn(u64) -> bool,
         records: &mut Vec<Arc<Record>>,
     ) -> Result<(), String> {
         let body = Body::of(bytes, header)?;
-        let decoded = match links {
-            Links::All => body.records(header, &self.identity)?,
-            Links::Known => body.records_with_known_links(header, &self.identity)?,
-        };
-        records.extend(decoded.into_iter().map(Arc::new));
+        match links {
+            Links::Known => records.extend(body.some(header, &self.identity, wanted)?),
+            Links::All => {
+                let decoded = body.records(header, &self.identity)?;
+                let decoded = decoded.into_iter().filter(|r| wanted(r.local.offset.0));
+                records.extend(decoded.map(Arc::new));
+            }
+        }
         Ok(())
     }
 
@@ -373,8 +382,14 @@ impl Source {
                 if enough && until >= next {
                     return Ok(Stretch { records, until });
                 }
-                self.decode(&frame, &header, links, &mut records)
-                    .map_err(|found| bad_block(&file, entry, &found))?;
+                self.decode(
+                    &frame,
+                    &header,
+                    links,
+                    &|offset| offset >= next.0,
+                    &mut records,
+                )
+                .map_err(|found| bad_block(&file, entry, &found))?;
                 payload += frame.len();
                 until = header.last();
             }
@@ -404,7 +419,7 @@ impl Source {
                 .partition_point(|offset| *offset <= entry.last.0)
                 .max(1);
             let raw = file.block(entry, true).map_err(read_damage)?;
-            let mut found = Vec::new();
+            let of_these = |offset| among(&rest[..here], offset);
             for walked in Walk::through(raw) {
                 let (_, header, frame) = walked.map_err(|found| bad_block(&file, entry, found))?;
                 let next = rest.partition_point(|offset| *offset < header.first.0);
@@ -412,19 +427,18 @@ impl Source {
                     .get(next)
                     .is_some_and(|offset| *offset <= header.last().0);
                 if header.count > 0 && hit {
-                    self.decode(&frame, &header, Links::Known, &mut found)
+                    self.decode(&frame, &header, Links::Known, &of_these, records)
                         .map_err(|found| bad_block(&file, entry, &found))?;
                 }
             }
-            records.extend(found.into_iter().filter(|r| wanted(&rest[..here], r)));
             rest = &rest[here..];
         }
         Ok(())
     }
 }
 
-fn wanted(offsets: &[u64], record: &Record) -> bool {
-    offsets.binary_search(&record.local.offset.0).is_ok()
+fn among(offsets: &[u64], offset: u64) -> bool {
+    offsets.binary_search(&offset).is_ok()
 }
 
 fn bad_block(file: &SealedFile, entry: &BlockEntry, found: &str) -> ReadError {

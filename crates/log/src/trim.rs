@@ -235,7 +235,9 @@ impl Upkeep {
             frames.map(|frames| frames.first().copied())
         };
         match frame {
-            Some(Some(frame)) => self.source().frames(&[frame], Links::Known),
+            Some(Some(frame)) => self
+                .source()
+                .frames(&[frame], Links::Known, &|found| found == offset.0),
             Some(None) => Ok(Vec::new()),
             None => self.source().at(partition, &[offset.0]),
         }

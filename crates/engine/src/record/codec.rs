@@ -3,18 +3,17 @@
 //! Within one batch a field that repeats the record before it takes one bit, and the origin of the
 //! log itself takes none; nothing refers outside its batch, so every batch can be read alone.
 
-use bytes::Bytes;
-use uuid::Uuid;
+mod decode;
 
 use crate::Text;
 use crate::name::EntityKey;
-use crate::position::{Incarnation, Offset};
-use crate::record::wire::{Reader, WireError, Writer};
-use crate::record::{
-    Context, Dot, JSON, Kind, Link, Local, Origin, Portable, Record, Reply, Source, Unit,
-};
+use crate::position::Offset;
+use crate::record::wire::Writer;
+use crate::record::{Dot, Link, Origin, Portable, Record, Unit};
 use crate::slot::Partition;
-use crate::time::{HybridTime, Stamp, Timestamp};
+use crate::time::Stamp;
+
+pub use decode::{decode, decode_some};
 
 /// What a batch's records share with its log, kept outside their bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +86,12 @@ pub fn encode(out: &mut Vec<u8>, records: &[Record], frame: &Frame) {
     }
 }
 
+/// Texts are mostly shared: then there is nothing to compare.
+fn differ(one: &Text, other: &Text) -> bool {
+    let shared = one.as_ptr() == other.as_ptr() && one.len() == other.len();
+    !shared && one != other
+}
+
 fn encode_record(out: &mut Vec<u8>, record: &Record, before: &Portable, stamp: i64, home: &Origin) {
     let p = &record.portable;
     let mut fields = 0;
@@ -101,10 +106,16 @@ fn encode_record(out: &mut Vec<u8>, record: &Record, before: &Portable, stamp: i
     );
     set(field::CONTEXT, p.context != before.context);
     set(field::CAUSES, p.causes != before.causes);
-    set(field::TENANT, p.entity.tenant != before.entity.tenant);
-    set(field::ENTITY_TYPE, p.entity.kind != before.entity.kind);
-    set(field::ENTITY_ID, p.entity.id != before.entity.id);
-    set(field::EVENT_TYPE, p.event_type != before.event_type);
+    set(
+        field::TENANT,
+        differ(&p.entity.tenant, &before.entity.tenant),
+    );
+    set(
+        field::ENTITY_TYPE,
+        differ(&p.entity.kind, &before.entity.kind),
+    );
+    set(field::ENTITY_ID, differ(&p.entity.id, &before.entity.id));
+    set(field::EVENT_TYPE, differ(&p.event_type, &before.event_type));
     set(
         field::SCHEMA_VERSION,
         p.schema_version != before.schema_version,
@@ -129,11 +140,17 @@ fn encode_record(out: &mut Vec<u8>, record: &Record, before: &Portable, stamp: i
     set(field::CORRELATION, correlation.is_some());
     set(field::UNIT, p.unit != Unit::SINGLE);
     set(field::HOPS, p.hops != before.hops);
-    set(field::PRINCIPAL, p.principal != before.principal);
-    set(field::TRACE, p.trace != before.trace);
+    set(field::PRINCIPAL, differ(&p.principal, &before.principal));
+    set(field::TRACE, differ(&p.trace, &before.trace));
     set(field::LABELS, p.labels != before.labels);
-    set(field::SUBJECT_KEY, p.subject_key != before.subject_key);
-    set(field::CONTENT_TYPE, p.content_type != before.content_type);
+    set(
+        field::SUBJECT_KEY,
+        differ(&p.subject_key, &before.subject_key),
+    );
+    set(
+        field::CONTENT_TYPE,
+        differ(&p.content_type, &before.content_type),
+    );
     set(field::METADATA, !p.metadata.is_empty());
     let reply = record.local.reply.as_ref();
     let source = reply.and_then(|reply| reply.source.as_ref());
@@ -233,283 +250,6 @@ fn encode_record(out: &mut Vec<u8>, record: &Record, before: &Portable, stamp: i
         out.put_varint(u64::from(source.partition.0));
         out.put_varint(source.offset.0);
         out.put_varint(source.settled.0);
-    }
-}
-
-/// Reads the records of a batch; slices of `bytes` are shared, not copied.
-///
-/// # Errors
-/// [`WireError`]: the bytes are no batch of this version; the log is damaged or newer.
-pub fn decode(bytes: &Bytes, count: usize, frame: &Frame) -> Result<Vec<Record>, WireError> {
-    let mut decoder = Decoder {
-        bytes,
-        reader: Reader::new(bytes),
-    };
-    let mut records: Vec<Record> = Vec::with_capacity(count.min(bytes.len()));
-    let mut stamp = 0;
-    for index in 0..count {
-        let before = records.last().map(|record| &record.portable);
-        let record = decoder.record(before, stamp, frame, index as u64)?;
-        stamp = record.local.stamp.0;
-        records.push(record);
-    }
-    if frame.chained && !records.is_empty() {
-        let stored = Link(
-            decoder
-                .reader
-                .take(32)?
-                .try_into()
-                .map_err(|_| WireError::Short(32))?,
-        );
-        let last = records.len() - 1;
-        if last > 0 {
-            // The links between are a function of the records, so they are not stored.
-            let mut link = frame.previous_link;
-            for record in &mut records[..last] {
-                link = record.link_after(link);
-                record.local.link = link;
-            }
-        }
-        records[last].local.link = stored;
-    }
-    if decoder.reader.is_empty() {
-        Ok(records)
-    } else {
-        Err(WireError::Unknown {
-            what: "trailing byte",
-            code: decoder.reader.taken() as u64,
-        })
-    }
-}
-
-struct Decoder<'a> {
-    bytes: &'a Bytes,
-    reader: Reader<'a>,
-}
-
-impl Decoder<'_> {
-    fn record(
-        &mut self,
-        before: Option<&Portable>,
-        stamp: i64,
-        frame: &Frame,
-        index: u64,
-    ) -> Result<Record, WireError> {
-        let code = self.reader.u8()?;
-        let kind = Kind::of(code).ok_or(WireError::Unknown {
-            what: "record kind",
-            code: u64::from(code),
-        })?;
-        let fields = self.reader.u32()?;
-        if fields & !field::KNOWN != 0 {
-            return Err(WireError::Unknown {
-                what: "field",
-                code: u64::from(fields),
-            });
-        }
-        let has = |bit: u32| fields & bit != 0;
-        let event_id = has(field::EVENT_ID).then(|| self.id()).transpose()?;
-        let dot = match (has(field::DOT), has(field::FOREIGN_DOT)) {
-            (false, _) => None,
-            (true, true) => Some(self.dot()?),
-            (true, false) => Some(Dot {
-                origin: frame.origin.clone(),
-                partition: self.partition()?,
-                counter: self.reader.varint()?,
-            }),
-        };
-        let context = match has(field::CONTEXT) {
-            true => self.context()?,
-            false => before.map(|p| p.context.clone()).unwrap_or_default(),
-        };
-        let causes = match has(field::CAUSES) {
-            true => self.list(Self::dot)?,
-            false => before.map(|p| p.causes.clone()).unwrap_or_default(),
-        };
-        let tenant = self.text(has(field::TENANT), before.map(|p| &p.entity.tenant))?;
-        let entity_type = self.text(has(field::ENTITY_TYPE), before.map(|p| &p.entity.kind))?;
-        let id = self.text(has(field::ENTITY_ID), before.map(|p| &p.entity.id))?;
-        let event_type = self.text(has(field::EVENT_TYPE), before.map(|p| &p.event_type))?;
-        let schema_version = match has(field::SCHEMA_VERSION) {
-            true => self.small("schema version")?,
-            false => before.map_or(1, |p| p.schema_version),
-        };
-        let stamp = Stamp(stamp.wrapping_add(self.reader.signed()?));
-        let hybrid = HybridTime(home_hybrid(stamp).wrapping_add(self.reader.signed()?) as u64);
-        let effective = match has(field::EFFECTIVE) {
-            true => Timestamp(self.reader.signed()?),
-            false => stamp.time(),
-        };
-        let command = has(field::COMMAND).then(|| self.id()).transpose()?;
-        let mut causation = has(field::CAUSATION).then(|| self.id()).transpose()?;
-        if has(field::CAUSATION_IS_COMMAND) {
-            causation = command;
-        }
-        let mut correlation = has(field::CORRELATION).then(|| self.id()).transpose()?;
-        if has(field::CORRELATION_IS_COMMAND) {
-            correlation = command;
-        } else if has(field::CORRELATION_IS_CAUSATION) {
-            correlation = causation;
-        }
-        let unit = match has(field::UNIT) {
-            true => Unit {
-                index: self.small("unit index")?,
-                count: self.small("unit count")?,
-            },
-            false => Unit::SINGLE,
-        };
-        let hops = match has(field::HOPS) {
-            true => self.small("hop count")?,
-            false => before.map_or(0, |p| p.hops),
-        };
-        let principal = self.text(has(field::PRINCIPAL), before.map(|p| &p.principal))?;
-        let trace = self.text(has(field::TRACE), before.map(|p| &p.trace))?;
-        let labels = match has(field::LABELS) {
-            true => {
-                self.list(|decoder| Ok((decoder.text(true, None)?, decoder.text(true, None)?)))?
-            }
-            false => before.map(|p| p.labels.clone()).unwrap_or_default(),
-        };
-        let subject_key = self.text(has(field::SUBJECT_KEY), before.map(|p| &p.subject_key))?;
-        let json = Text::from_static(JSON);
-        let content_type = self.text(
-            has(field::CONTENT_TYPE),
-            Some(before.map_or(&json, |p| &p.content_type)),
-        )?;
-        let metadata = if has(field::METADATA) {
-            self.slice()?
-        } else {
-            Bytes::new()
-        };
-        let payload = self.slice()?;
-        let version = self.reader.varint()?;
-        let reply = has(field::REPLY).then(|| self.reply(fields)).transpose()?;
-        Ok(Record {
-            kind,
-            portable: Portable {
-                event_id: event_id.or(command).unwrap_or_default(),
-                dot,
-                context,
-                causes,
-                entity: EntityKey {
-                    tenant,
-                    kind: entity_type,
-                    id,
-                },
-                event_type,
-                schema_version,
-                effective,
-                hybrid,
-                causation,
-                correlation,
-                command,
-                unit,
-                hops,
-                principal,
-                trace,
-                labels,
-                subject_key,
-                content_type,
-                metadata,
-                payload,
-            },
-            local: Local {
-                offset: Offset(frame.first.0 + index),
-                version,
-                epoch: frame.epoch,
-                batch: frame.batch,
-                stamp,
-                reply,
-                link: Link::default(),
-            },
-        })
-    }
-
-    fn reply(&mut self, fields: u32) -> Result<Reply, WireError> {
-        let command_digest = self.reader.u128()?.into();
-        let body = self.slice()?;
-        let source = if fields & field::SOURCE == 0 {
-            None
-        } else {
-            Some(Source {
-                handler: self.text(true, None)?,
-                partition: self.partition()?,
-                offset: Offset(self.reader.varint()?),
-                settled: Offset(self.reader.varint()?),
-            })
-        };
-        Ok(Reply {
-            command_digest,
-            rejected: fields & field::REJECTED != 0,
-            body,
-            source,
-        })
-    }
-
-    fn slice(&mut self) -> Result<Bytes, WireError> {
-        let length = self.reader.length()?;
-        let start = self.reader.taken();
-        self.reader.take(length)?;
-        Ok(self.bytes.slice(start..start + length))
-    }
-
-    fn text(&mut self, present: bool, before: Option<&Text>) -> Result<Text, WireError> {
-        if present {
-            Text::try_from(self.slice()?).map_err(|_| WireError::NotText)
-        } else {
-            Ok(before.cloned().unwrap_or_default())
-        }
-    }
-
-    fn id(&mut self) -> Result<Uuid, WireError> {
-        Ok(Uuid::from_u128(self.reader.u128()?))
-    }
-
-    fn small(&mut self, what: &'static str) -> Result<u32, WireError> {
-        let code = self.reader.varint()?;
-        u32::try_from(code).map_err(|_| WireError::Unknown { what, code })
-    }
-
-    fn partition(&mut self) -> Result<Partition, WireError> {
-        let code = self.reader.varint()?;
-        u16::try_from(code)
-            .map(Partition)
-            .map_err(|_| WireError::Unknown {
-                what: "partition",
-                code,
-            })
-    }
-
-    fn origin(&mut self) -> Result<Origin, WireError> {
-        Ok(Origin {
-            site: self.text(true, None)?,
-            incarnation: Incarnation(self.reader.u128()?),
-            layout: self.small("layout number")?,
-        })
-    }
-
-    fn dot(&mut self) -> Result<Dot, WireError> {
-        Ok(Dot {
-            origin: self.origin()?,
-            partition: self.partition()?,
-            counter: self.reader.varint()?,
-        })
-    }
-
-    fn context(&mut self) -> Result<Context, WireError> {
-        self.list(|decoder| Ok((decoder.origin()?, decoder.reader.varint()?)))
-    }
-
-    fn list<T>(
-        &mut self,
-        mut item: impl FnMut(&mut Self) -> Result<T, WireError>,
-    ) -> Result<Vec<T>, WireError> {
-        // No allocation ahead: the count is not to be trusted before its items are there.
-        let mut list = Vec::new();
-        for _ in 0..self.reader.length()? {
-            list.push(item(self)?);
-        }
-        Ok(list)
     }
 }
 

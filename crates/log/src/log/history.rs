@@ -135,6 +135,7 @@ impl Log {
                 old.extend(source.frames_or(
                     &frames,
                     Links::Known,
+                    &|offset| in_frames.binary_search(&offset).is_ok(),
                     |records| records,
                     || source.at(partition, &in_frames),
                 )?);

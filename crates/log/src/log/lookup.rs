@@ -54,7 +54,7 @@ impl Log {
                         records,
                     };
                     let otherwise = || source.after(partition, after, limit, links);
-                    source.frames_or(&frames, links, found, otherwise)
+                    source.frames_or(&frames, links, &|offset| offset > after.0, found, otherwise)
                 })
                 .await?
             }
