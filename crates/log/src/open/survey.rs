@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{CREATING, LOCK};
 use crate::areas;
-use crate::disk::{Access, Disk};
+use crate::disk::{Access, BLOCK, Disk};
 use crate::error::{Damage, OpenError};
 use crate::recovery::{Expectation, next_data};
 use crate::sealed;
@@ -179,7 +179,7 @@ fn read_header(
     let read = || {
         let file = disk.open(&name, Access::Read)?;
         let bytes = file.len()?;
-        let mut header = vec![0; bytes.min(HEADER_LIMIT) as usize];
+        let mut header = vec![0; bytes.min(HEADER_LIMIT + BLOCK as u64) as usize];
         file.read_at(0, &mut header)?;
         Ok((bytes, header))
     };
@@ -204,9 +204,16 @@ fn read_header(
         });
     }
     // Frames follow a header only after it is durable: a bad header without frames was torn.
+    // They begin where headers end, so of a segment that holds nothing but zeros there and before
+    // the rest need not be read.
     if let Some(before) = before {
-        let whole = read_whole(disk, &name)?;
-        if next_data(&whole, before.first_frame() as usize).is_none() {
+        let first = before.first_frame() as usize;
+        let prepared = bad == BadHeader::Zero && next_data(&start, 0).is_none();
+        let unused = match prepared && start.len() >= first + BLOCK {
+            true => true,
+            false => next_data(&read_whole(disk, &name)?, first).is_none(),
+        };
+        if unused {
             return Ok(None);
         }
     }
