@@ -2,9 +2,12 @@
 
 mod append;
 mod engine;
+mod follow;
 mod history;
 mod lookup;
 mod parts;
+mod read_only;
+mod still;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +27,8 @@ use crate::partition::Shard;
 use crate::read::Source;
 use crate::upkeep::Upkeep;
 use parts::Parts;
+
+pub use read_only::ReadOnly;
 
 /// An embedded log in one directory: one journal for all partitions, one durable write for
 /// whatever waits.
@@ -68,6 +73,8 @@ impl Log {
         options: Options,
     ) -> Result<Arc<Self>, OpenError> {
         let directory = disk.description().path;
+        let names = disk.list().map_err(OpenError::io(&directory))?;
+        open::refuse_unfinished(&directory, &names)?;
         // Nothing is put into a directory that is not ours, not even the lock. Everything else is
         // looked at with the lock held: whoever had it until now may have gone on.
         if let Err(error @ OpenError::Foreign { .. }) = open::survey(&*disk) {
@@ -141,8 +148,12 @@ impl Log {
         &self.report
     }
 
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
     /// Runs a job that may block where it holds up no task; `None` if the world ended it.
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         name: &'static str,
         job: impl FnOnce() -> T + Send + 'static,

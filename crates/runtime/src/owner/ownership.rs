@@ -53,7 +53,7 @@ impl Owner {
                 }
                 Err(error) => {
                     let lasting =
-                        matches!(error, OwnerError::Stopped(_) | OwnerError::NoPartition(_));
+                        matches!(error, OwnerError::Stopped(_) | OwnerError::ReadOnly(_) | OwnerError::NoPartition(_));
                     self.ready.send_replace(Some(Err(error.clone())));
                     let reason = error.to_string();
                     let partition = self.partition;
