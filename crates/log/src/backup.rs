@@ -14,7 +14,7 @@ use crate::disk::{Access, Disk};
 use crate::error::{Damage, OpenError};
 use crate::log::Log;
 use crate::open::{LOCK, MANIFEST};
-use crate::verify::{self, Verified};
+use crate::verify::{self, Check, Verified};
 use manifest::Manifest;
 use view::View;
 
@@ -199,7 +199,13 @@ pub fn verify_backup(
         progress(done, 2 * bytes);
     }
     let view = View::new(Arc::clone(backup), &manifest.segments);
-    let mut check = verify::whole(&view, &mut |done, _| progress(bytes + done, 2 * bytes))?;
+    let checked = verify::whole(&view, &mut |done, _| progress(bytes + done, 2 * bytes));
+    let mut check = match checked {
+        Ok(check) => check,
+        Err(error) if damage.is_empty() => return Err(error.into()),
+        // What is not as it was written says nothing of the log either.
+        Err(_) => Check::default(),
+    };
     if check.found.damage.is_empty() && check.ends() != manifest.ends {
         check.damaged(manifest.wrong("segments that end as it says", "others"));
     }

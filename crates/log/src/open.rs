@@ -25,6 +25,7 @@ use crate::segment::{self, NAME_LIMIT, SegmentHeader};
 
 pub(crate) use files::{
     MANIFEST, RESTORING, forms, header_somewhere, is_begun, refuse_unfinished,
+    segment_in_any_form,
 };
 pub(crate) use survey::{
     Segment, Survey, check_length, check_neighbours, header_of, read_whole, segment_of, survey,
@@ -176,7 +177,7 @@ pub(crate) fn load_sealed(
     shards: &[Shard],
 ) -> Result<(), OpenError> {
     let mut segment = segment_of(disk, generation)?;
-    let next = segment_of(disk, generation + 1)?;
+    let next = segment_in_any_form(disk, generation + 1)?;
     check_neighbours(&segment.header, &next)?;
     segment.sealed_end = Some(next.header.previous_end);
     load(disk, &segment, shards)?;

@@ -178,9 +178,7 @@ impl State {
         let waiting = self
             .waiting
             .iter()
-            .find(|waiting| waiting.before < offset && offset <= waiting.last)
-            // Of a packed segment the frames are found in its own directory.
-            .filter(|waiting| !waiting.index.frames().is_empty())?;
+            .find(|waiting| waiting.before < offset && offset <= waiting.last)?;
         Some(waiting.index.frames_from(offset))
     }
 

@@ -17,7 +17,7 @@ use crate::error::OpenError;
 use crate::frame::FrameKind;
 use crate::index::{self, Builder, FramePlace, Fresh, Key, MergeError, Run};
 use crate::journal::Spare;
-use crate::open::{check_length, header_of, read_whole, segment_of};
+use crate::open::{check_length, read_whole, segment_in_any_form, segment_of};
 use crate::options::Options;
 use crate::partition::Shard;
 use crate::read::Source;
@@ -249,7 +249,7 @@ impl Upkeep {
 
     fn pack(&self, generation: u64, level: i32) -> Result<(), OpenError> {
         let segment = segment_of(&*self.disk, generation)?;
-        let next = header_of(&*self.disk, generation + 1)?;
+        let next = segment_in_any_form(&*self.disk, generation + 1)?.header;
         let mut expectation = segment.expectation();
         expectation.sealed_end = Some(next.previous_end);
         check_length(&segment)?;

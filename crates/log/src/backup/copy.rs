@@ -12,12 +12,13 @@ use crate::disk::{Access, Disk};
 use crate::error::OpenError;
 use crate::index::Subjects;
 use crate::open::{
-    LOCK, Survey, check_length, header_of, read_whole, refuse_unfinished, segment_of, survey,
+    LOCK, Survey, check_length, header_of, read_whole, refuse_unfinished,
+    segment_in_any_form, segment_of, survey,
 };
 use crate::partition::Shard;
 use crate::prefix::{load_settled, look_again};
 use crate::recovery::{Verdict, recover};
-use crate::sealed::{self, SealedFile};
+use crate::sealed::SealedFile;
 use crate::segment::{PartitionStart, SegmentHeader};
 use crate::segments::Form;
 use crate::verify::file_name;
@@ -115,6 +116,7 @@ fn attempt(
     };
     manifest.write(&**target)?;
     let mut done = work.done;
+    (work.progress)(done.bytes.max(1), done.bytes.max(1));
     done.number = manifest.number;
     done.segments = manifest.segments.len() as u64;
     done.records = manifest.ends.iter().map(|end| end.last.0).sum();
@@ -212,7 +214,7 @@ impl Work<'_> {
                 return Err(OpenError::MissingSegment { missing }.into());
             }
         };
-        let after = header_in_any_form(self.source, generation + 1)?;
+        let after = segment_in_any_form(self.source, generation + 1)?.header;
         let name = file_name(generation, form);
         match form {
             Form::Plain => {
@@ -296,15 +298,6 @@ impl Work<'_> {
     }
 }
 
-/// The header of a segment, however it is stored.
-fn header_in_any_form(disk: &dyn Disk, generation: u64) -> Result<SegmentHeader, OpenError> {
-    header_of(disk, generation).or_else(|plain| match sealed::header_of(disk, generation) {
-        Ok(header) => Ok(header.segment),
-        Err(OpenError::Io { .. }) => Err(plain),
-        Err(sealed) => Err(sealed),
-    })
-}
-
 /// A packed segment has to be whole, and end as the next one begins.
 fn check_sealed(
     target: &Arc<dyn Disk>,
@@ -364,8 +357,8 @@ fn check_history(
     let same = if last.generation == active.generation {
         copied == *active && starts_with(target, last, &moment.bytes)?
     } else {
-        match look_again(|| header_in_any_form(source, last.generation)) {
-            Ok(header) => header == copied,
+        match look_again(|| segment_in_any_form(source, last.generation)) {
+            Ok(found) => found.header == copied,
             // It was trimmed away: nothing of the backup is kept.
             Err(OpenError::MissingSegment { .. } | OpenError::Io { .. }) => {
                 last.generation < active.generation

@@ -6,9 +6,10 @@ use everfold_engine::World;
 use tokio::sync::watch;
 
 use super::Log;
+use super::parts::index_again;
 use crate::areas::Areas;
 use crate::cache::ReadCache;
-use crate::disk::Disk;
+use crate::disk::{Disk, MemoryDisk};
 use crate::error::OpenError;
 use crate::frame::FrameKind;
 use crate::index::{Runs, Subjects};
@@ -18,7 +19,7 @@ use crate::options::Options;
 use crate::partition::Shard;
 use crate::prefix::{load_settled, look_again};
 use crate::read::Source;
-use crate::segments::{Form, Segments};
+use crate::segments::Segments;
 use crate::upkeep::Upkeep;
 
 /// Why nothing is written.
@@ -75,14 +76,16 @@ impl Still {
             survey.forms.clone(),
         );
         let source = Arc::new(Source::new(identity.clone(), segments, runs));
+        // Indexes that are missing are made beside the log.
+        let scratch: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
         let upkeep = Arc::new(Upkeep::new(
-            Arc::clone(disk),
+            Arc::clone(&scratch),
             identity.clone(),
             options.clone(),
             Arc::clone(&shards),
             Arc::clone(&source),
             cache,
-            Arc::new(Spare::new(Arc::clone(disk))),
+            Arc::new(Spare::new(scratch)),
         ));
         let mut report = Report {
             segments: survey.forms.len() as u64,
@@ -91,11 +94,7 @@ impl Still {
         };
         for (generation, form) in &survey.forms {
             if *generation < header.generation && !source.runs.cover(*generation) {
-                match form {
-                    Form::Plain => open::load_sealed(&**disk, *generation, &shards)?,
-                    Form::Sealed => upkeep.load_packed(*generation)?,
-                }
-                shards.iter().for_each(|shard| shard.state().seal(*generation));
+                index_again(&**disk, &upkeep, &shards, *generation, *form)?;
                 report.indexes_made += 1;
             }
         }

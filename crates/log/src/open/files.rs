@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{header_of, read_whole, segment_of};
+use super::{Segment, header_of, read_whole, segment_of};
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::recovery::next_data;
@@ -60,4 +60,18 @@ pub(crate) fn is_begun(
     }
     let bytes = read_whole(disk, &segment::name(generation))?;
     Ok(next_data(&bytes, first_frame as usize).is_some())
+}
+
+/// A segment however it is stored, as far as its header says.
+pub(crate) fn segment_in_any_form(disk: &dyn Disk, generation: u64) -> Result<Segment, OpenError> {
+    segment_of(disk, generation).or_else(|plain| match sealed::header_of(disk, generation) {
+        Ok(header) => Ok(Segment {
+            header: header.segment,
+            name: sealed::name(generation),
+            bytes: 0,
+            sealed_end: None,
+        }),
+        Err(OpenError::Io { .. }) => Err(plain),
+        Err(sealed) => Err(sealed),
+    })
 }

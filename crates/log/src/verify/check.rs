@@ -16,7 +16,7 @@ use crate::disk::Disk;
 use crate::error::{Damage, OpenError};
 use crate::frame::{self, FrameHeader, FrameKind, HEADER, Place, read_floor};
 use crate::index::FramePlace;
-use crate::open::{check_length, read_whole, segment_of};
+use crate::open::{check_length, read_whole, segment_in_any_form, segment_of};
 use crate::recovery::{Verdict, recover};
 use crate::sealed::{self, SealedFile, Walk};
 use crate::segment::PartitionStart;
@@ -152,10 +152,8 @@ impl Check {
         let mut segment = segment_of(disk, generation)?;
         if has_next {
             // Whether the next one is all right is told when it is its turn.
-            let next = segment_of(disk, generation + 1).map(|next| next.header);
-            let next =
-                next.or_else(|_| sealed::header_of(disk, generation + 1).map(|next| next.segment));
-            segment.sealed_end = next.ok().map(|next| next.previous_end);
+            let next = segment_in_any_form(disk, generation + 1);
+            segment.sealed_end = next.ok().map(|next| next.header.previous_end);
         }
         let header = &segment.header;
         self.begins(&segment.name, &header.identity, &header.starts);
