@@ -29,6 +29,7 @@ mod partition;
 mod prefix;
 mod read;
 pub mod recovery;
+mod scrub;
 mod sealed;
 pub mod segment;
 mod segments;

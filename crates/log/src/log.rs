@@ -10,7 +10,7 @@ mod read_only;
 mod still;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use everfold_engine::World;
 use everfold_engine::engine::{Finding, Identity, Limits};
@@ -25,6 +25,7 @@ use crate::open::{self, LOCK, Report};
 use crate::options::Options;
 use crate::partition::Shard;
 use crate::read::Source;
+use crate::scrub::{self, Scrubber};
 use crate::upkeep::Upkeep;
 use parts::Parts;
 
@@ -43,6 +44,7 @@ pub struct Log {
     subjects: Subjects,
     areas: Arc<Areas>,
     upkeep: Arc<Upkeep>,
+    scrubber: Arc<Scrubber>,
     finished: watch::Receiver<bool>,
     report: Report,
 }
@@ -127,6 +129,19 @@ impl Log {
         prepare_ahead(&world, &parts.spare, &options, parts.end.generation + 1);
         parts.upkeep.wake(&world);
         queue.driven_by(world.drive("log", Box::new(driver)));
+        let scrubber = Arc::new(Scrubber {
+            disk: Arc::clone(&disk),
+            world: Arc::clone(&world),
+            source: Arc::clone(&parts.source),
+            incarnation: parts.identity.incarnation,
+            rate: options.scrub_bytes_per_second,
+            finished: finished.clone(),
+            last: Mutex::default(),
+        });
+        if let Some(every) = options.scrub_every {
+            let task = scrub::periodically(Arc::clone(&scrubber), every);
+            world.spawn("scrub", Box::pin(task));
+        }
         Ok(Arc::new(Self {
             identity: parts.identity,
             limits: options.limits,
@@ -138,6 +153,7 @@ impl Log {
             subjects: parts.subjects,
             areas: parts.areas,
             upkeep: parts.upkeep,
+            scrubber,
             finished,
             report: parts.report,
         }))
@@ -146,6 +162,10 @@ impl Log {
     /// What opening the log found.
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    pub(crate) fn scrubber(&self) -> &Scrubber {
+        &self.scrubber
     }
 
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
@@ -185,6 +205,7 @@ impl Log {
         if let Some(trouble) = self.upkeep.trouble() {
             findings.push(finding("upkeep", trouble, false));
         }
+        findings.extend(self.scrubber.findings());
         findings
     }
 }

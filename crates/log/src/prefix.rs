@@ -4,16 +4,18 @@
 //! is one act. So a look that finds something wrong is repeated: what was written before the first
 //! look is there in the second, so damage that both see is damage.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use crate::disk::{Access, Disk};
+use crate::disk::{Access, Disk, File};
 use crate::error::OpenError;
 use crate::open::{Segment, load};
 use crate::partition::Shard;
 use crate::recovery::Recovered;
 
 /// Looks at a log that is never the same twice.
-const ATTEMPTS: usize = 8;
+const ATTEMPTS: usize = 32;
 
 /// Repeats a look until it succeeds, or the same damage is seen twice.
 pub(crate) fn look_again<T>(
@@ -55,10 +57,10 @@ pub(crate) fn load_settled(
     disk: &dyn Disk,
     active: &Segment,
     shards: &[Shard],
-) -> Result<(Bytes, Recovered), OpenError> {
+) -> Result<(Bytes, Recovered, Arc<dyn File>), OpenError> {
     let file = disk.open(&active.name, Access::Read);
     let file = file.map_err(OpenError::io(&active.name))?;
-    let loaded = load(disk, active, shards)?;
+    let (bytes, recovered) = load(disk, active, shards)?;
     file.sync().map_err(OpenError::io(&active.name))?;
-    Ok(loaded)
+    Ok((bytes, recovered, file))
 }

@@ -19,6 +19,7 @@ use crate::error::{CommandError, QueryError, SendError};
 use crate::handler::{
     Feed, Ground, HandlerStatus, Ownership, Parked, ReactorTask, RunningReactor, check_schemas,
 };
+use crate::inspector;
 use crate::key::Key;
 use crate::owner::{self, Owner, OwnerStatus, Router, Sent, Strength, Watch};
 use crate::schema::Registry;
@@ -325,22 +326,7 @@ impl Node {
         entity: &EntityKey,
         version: Option<u64>,
     ) -> Result<Option<(serde_json::Value, u64)>, CommandError> {
-        let unknown = || CommandError::UnknownEntity(entity.kind.to_string());
-        let kind = self
-            .registry
-            .named(&entity.kind)
-            .ok_or_else(unknown)?
-            .clone();
-        let until = version.unwrap_or(u64::MAX);
-        let encode = kind.encode_state;
-        let resident = owner::load(self.engine.as_ref(), kind, entity, until).await?;
-        if resident.version == 0 {
-            return Ok(None);
-        }
-        let mut json = Vec::new();
-        encode(resident.state.as_ref(), &mut json).map_err(owner::not_json)?;
-        let state = serde_json::from_slice(&json).map_err(owner::not_json)?;
-        Ok(Some((state, resident.version)))
+        inspector::inspect(self.engine.as_ref(), &self.registry, entity, version).await
     }
 
     /// Names and versions of the views that run here.

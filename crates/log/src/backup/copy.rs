@@ -154,7 +154,7 @@ impl Moment {
             let subjects = Subjects::of(header.identity.incarnation);
             let starts = header.starts.iter();
             let shards: Vec<Shard> = starts.map(|start| Shard::new(*start, subjects, 0, 0)).collect();
-            let (bytes, recovered) = load_settled(source, &survey.active, &shards)?;
+            let (bytes, recovered, _) = load_settled(source, &survey.active, &shards)?;
             Ok(Self {
                 bytes,
                 end: recovered.end,

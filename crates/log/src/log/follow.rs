@@ -6,7 +6,7 @@ use bytes::Bytes;
 use everfold_engine::World;
 
 use super::still::Still;
-use crate::disk::{Access, Disk, File};
+use crate::disk::{Access, Disk};
 use crate::error::OpenError;
 use crate::frame::{self, FrameHeader, Place};
 use crate::open::{self, load_frame, segment_of};
@@ -19,7 +19,6 @@ const PIECE: u64 = 1 << 20;
 
 pub(super) struct Follow {
     pub(super) still: Still,
-    file: Arc<dyn File>,
 }
 
 impl Follow {
@@ -28,10 +27,7 @@ impl Follow {
         world: &Arc<dyn World>,
         options: &Options,
     ) -> Result<Self, OpenError> {
-        let still = Still::of(disk, world, options)?;
-        let name = &still.active.name;
-        let file = disk.open(name, Access::Read).map_err(OpenError::io(name))?;
-        Ok(Self { still, file })
+        Still::of(disk, world, options).map(|still| Self { still })
     }
 
     /// Takes in what has become readable; whether everything is to be looked at anew, because the
@@ -52,7 +48,7 @@ impl Follow {
             return Ok(false);
         }
         // Whoever wrote them may not have been told yet that they are durable.
-        self.file.sync().map_err(OpenError::io(&name))?;
+        self.still.file.sync().map_err(OpenError::io(&name))?;
         let shards = &self.still.log.shards;
         for (found, frame) in &frames {
             load_frame(&self.still.active, frame, found, shards)?;
@@ -78,9 +74,9 @@ impl Follow {
         let mut frames = Vec::new();
         let mut wanted = PIECE;
         loop {
-            let left = self.file.len()?.saturating_sub(position);
+            let left = self.still.file.len()?.saturating_sub(position);
             let mut bytes = vec![0; left.min(wanted) as usize];
-            self.file.read_at(position, &mut bytes)?;
+            self.still.file.read_at(position, &mut bytes)?;
             let bytes = Bytes::from(bytes);
             let mut at = 0;
             while let Some(header) = self.frame(&bytes[at..], position, &mut flush) {

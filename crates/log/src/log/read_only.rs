@@ -24,7 +24,7 @@ use crate::read::read_error;
 /// How long [`Engine::wait`] waits before it looks again.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How often a read is repeated with a fresh look at the directory.
-const REPEATS: usize = 4;
+const REPEATS: usize = 16;
 
 /// A log in a directory that another process may have open and write: without its lock, and without
 /// a byte changed.

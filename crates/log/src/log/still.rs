@@ -1,6 +1,6 @@
 //! A log as it was at some moment, without anybody who writes it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use everfold_engine::World;
 use tokio::sync::watch;
@@ -9,7 +9,7 @@ use super::Log;
 use super::parts::index_again;
 use crate::areas::Areas;
 use crate::cache::ReadCache;
-use crate::disk::{Disk, MemoryDisk};
+use crate::disk::{Disk, File, MemoryDisk};
 use crate::error::OpenError;
 use crate::frame::FrameKind;
 use crate::index::{Runs, Subjects};
@@ -19,6 +19,7 @@ use crate::options::Options;
 use crate::partition::Shard;
 use crate::prefix::{load_settled, look_again};
 use crate::read::Source;
+use crate::scrub::Scrubber;
 use crate::segments::Segments;
 use crate::upkeep::Upkeep;
 
@@ -29,6 +30,8 @@ pub(super) const READ_ONLY: &str = "it was opened for reading only";
 pub(super) struct Still {
     pub(super) log: Arc<Log>,
     pub(super) active: Segment,
+    /// Its file, whatever it is called by now.
+    pub(super) file: Arc<dyn File>,
     /// Behind the last frame.
     pub(super) end: u64,
     /// The number of the last flush, and where it began if it is of this segment.
@@ -98,7 +101,7 @@ impl Still {
                 report.indexes_made += 1;
             }
         }
-        let (_, recovered) = load_settled(&**disk, &survey.active, &shards)?;
+        let (_, recovered, file) = load_settled(&**disk, &survey.active, &shards)?;
         for shard in shards.iter() {
             let last = shard.state().at.last;
             report.records += last.0;
@@ -108,6 +111,16 @@ impl Still {
         report.closed = last.is_some_and(|last| last.kind == FrameKind::Close);
         let queue = Arc::new(Queue::default());
         queue.stop(&READ_ONLY.into());
+        let finished = watch::channel(true).1;
+        let scrubber = Scrubber {
+            disk: Arc::clone(disk),
+            world: Arc::clone(world),
+            source: Arc::clone(&source),
+            incarnation,
+            rate: options.scrub_bytes_per_second,
+            finished: finished.clone(),
+            last: Mutex::default(),
+        };
         let areas = Areas::new(Arc::clone(disk), incarnation, options.area_cache_bytes);
         let flush = match last {
             Some(last) => (last.flush, Some(last.flush_start)),
@@ -125,9 +138,11 @@ impl Still {
                 subjects,
                 areas: Arc::new(areas),
                 upkeep,
-                finished: watch::channel(true).1,
+                scrubber: Arc::new(scrubber),
+                finished,
                 report,
             }),
+            file,
             end: recovered.end,
             flush,
             active: survey.active,

@@ -109,6 +109,14 @@ impl Check {
         Ok(())
     }
 
+    /// A segment is not there any more: the next one goes on after what is not known.
+    pub(crate) fn skipped(&mut self, generation: u64) {
+        self.segment_whole = false;
+        if let Some(indexes) = &mut self.indexes {
+            indexes.cannot_be_compared(generation);
+        }
+    }
+
     /// Compares the indexes with what the segments hold.
     pub(crate) fn compare_indexes(&mut self) {
         if let Some(indexes) = &mut self.indexes {
