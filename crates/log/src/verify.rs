@@ -75,7 +75,12 @@ pub(crate) fn whole(
     if let Some(identity) = header_somewhere(disk, &forms).map(|header| header.identity) {
         check.indexes = Some(Indexes::open(disk, &names, identity.incarnation));
     }
+    let mut expected = None;
     for (generation, form) in &forms {
+        if expected.is_some_and(|expected| expected != *generation) {
+            check.skipped(generation - 1);
+        }
+        expected = Some(generation + 1);
         let before = check.found.bytes;
         let has_next = forms.contains_key(&(generation + 1));
         let mut tell = |done| progress(before + done, total);

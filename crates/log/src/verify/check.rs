@@ -111,9 +111,18 @@ impl Check {
 
     /// A segment is not there any more: the next one goes on after what is not known.
     pub(crate) fn skipped(&mut self, generation: u64) {
-        self.segment_whole = false;
+        self.interrupted();
         if let Some(indexes) = &mut self.indexes {
             indexes.cannot_be_compared(generation);
+        }
+    }
+
+    /// What comes next cannot be compared with what was before.
+    fn interrupted(&mut self) {
+        self.whole = false;
+        self.segment_whole = false;
+        if let Some(versions) = &mut self.versions {
+            versions.clear();
         }
     }
 
@@ -254,11 +263,7 @@ impl Check {
 
     pub(crate) fn damaged(&mut self, damage: Damage) {
         self.found.damage.push(damage);
-        self.whole = false;
-        self.segment_whole = false;
-        if let Some(versions) = &mut self.versions {
-            versions.clear();
-        }
+        self.interrupted();
     }
 
     /// Checks a frame whose checksum is right; an error says what was expected and found.
