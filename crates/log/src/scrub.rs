@@ -87,7 +87,8 @@ impl Scrubber {
         );
         let mut findings = vec![finding("scrub", summary, false)];
         for damage in &last.damage {
-            let value = format!("{damage}; run `everfold verify` and restore the file from a backup");
+            let value =
+                format!("{damage}; run `everfold verify` and restore the file from a backup");
             findings.push(finding("damage", value, true));
         }
         for damage in &last.indexes {

@@ -33,7 +33,10 @@ fn write(log: &Log, owner: &mut Owner, versions: std::ops::RangeInclusive<u64>) 
     }
 }
 
-fn back_up(source: &MemoryDisk, target: &MemoryDisk) -> Result<everfold_log::BackedUp, BackupError> {
+fn back_up(
+    source: &MemoryDisk,
+    target: &MemoryDisk,
+) -> Result<everfold_log::BackedUp, BackupError> {
     backup(source, &shared(target), &mut |_, _| {})
 }
 
@@ -62,16 +65,26 @@ fn a_log_in_use_is_backed_up_in_steps_and_goes_on_where_it_is_restored() {
     let then = all(&log, P0);
     let mut told = (0, 0);
     write(&log, &mut owner, 151..=260);
-    let second = backup(&disk, &shared(&target), &mut |done, total| told = (done, total)).unwrap();
+    let second = backup(&disk, &shared(&target), &mut |done, total| {
+        told = (done, total)
+    })
+    .unwrap();
     assert_eq!(told.0, told.1, "all of it was told");
     assert_eq!(second.number, 2);
     assert!(second.segments > first.segments);
-    assert_eq!(second.copied, second.segments - first.segments + 1, "only what was not there");
+    assert_eq!(
+        second.copied,
+        second.segments - first.segments + 1,
+        "only what was not there"
+    );
     let now_there = all(&log, P0);
     assert_eq!(second.records, now_there.len() as u64);
     let third = back_up(&disk, &target).unwrap();
     assert_eq!((third.copied, third.bytes), (0, 0));
-    assert!(disk.contents("0000000001.sealed").is_some(), "segments were packed");
+    assert!(
+        disk.contents("0000000001.sealed").is_some(),
+        "segments were packed"
+    );
     let back = restored(&target).unwrap();
     write(&log, &mut owner, 261..=262);
     now(log.close());
@@ -80,11 +93,19 @@ fn a_log_in_use_is_backed_up_in_steps_and_goes_on_where_it_is_restored() {
     assert_eq!(found, now_there);
     assert_eq!(found[..then.len()], then[..]);
     let entity = everfold_engine::EntityKey::new("thing", "a");
-    assert_eq!(now(log.read_entity(P0, &entity, 0, 1000)).unwrap().len(), 260);
+    assert_eq!(
+        now(log.read_entity(P0, &entity, 0, 1000)).unwrap().len(),
+        260
+    );
     let mut owner = Owner::of(&log, P0);
     write(&log, &mut owner, 261..=300);
     now(log.close());
-    assert!(everfold_log::verify(&back, &mut |_, _| {}).unwrap().damage.is_empty());
+    assert!(
+        everfold_log::verify(&back, &mut |_, _| {})
+            .unwrap()
+            .damage
+            .is_empty()
+    );
     assert_eq!(contents(&back)[0].len(), now_there.len() + 41);
 }
 
@@ -146,7 +167,10 @@ fn a_backup_during_writes_holds_a_prefix() {
                     let wanted = ours.len();
                     let mut theirs = Vec::new();
                     while theirs.len() < wanted {
-                        let chunk = log.read(partition, after, Default::default()).await.unwrap();
+                        let chunk = log
+                            .read(partition, after, Default::default())
+                            .await
+                            .unwrap();
                         after = chunk.next;
                         theirs.extend(chunk.records);
                     }
@@ -163,7 +187,10 @@ fn a_backup_during_writes_holds_a_prefix() {
             }
             log.close().await;
             let names = disk.list().unwrap();
-            assert!(names.iter().any(|name| name.ends_with(".sealed")), "{names:?}");
+            assert!(
+                names.iter().any(|name| name.ends_with(".sealed")),
+                "{names:?}"
+            );
         }
     });
 }
@@ -192,7 +219,11 @@ fn a_backup_that_is_cut_short_anywhere_leaves_the_one_before() {
         for kind in [Crash::Nothing, Crash::Everything, Crash::Sectors(seed)] {
             let after = attempt.crash(kind);
             let found = contents(&restored(&after).unwrap());
-            let expected = if done.is_ok() { &states[1..] } else { &states[..] };
+            let expected = if done.is_ok() {
+                &states[1..]
+            } else {
+                &states[..]
+            };
             assert!(expected.contains(&found), "after {seed} operations");
             // And the next one gets it all.
             back_up(&disk, &after).unwrap();
@@ -215,10 +246,17 @@ fn a_restore_that_is_cut_short_anywhere_is_no_log_and_begins_anew() {
         let done = restore(&shared(&target), &attempt, &mut |_, _| {});
         for kind in [Crash::Nothing, Crash::Everything, Crash::Sectors(seed)] {
             let after = attempt.crash(kind);
-            let is_log = Disk::list(&after).unwrap().iter().any(|name| name.ends_with(".log"));
+            let is_log = Disk::list(&after)
+                .unwrap()
+                .iter()
+                .any(|name| name.ends_with(".log"));
             if done.is_err() && is_log {
                 let opened = try_open(&after, packing());
-                if Disk::list(&after).unwrap().iter().any(|name| name == "restoring") {
+                if Disk::list(&after)
+                    .unwrap()
+                    .iter()
+                    .any(|name| name == "restoring")
+                {
                     assert!(matches!(opened, Err(OpenError::Unfinished { .. })));
                 } else {
                     // Nothing but the last step was cut off.
@@ -243,10 +281,21 @@ fn a_restore_that_is_cut_short_anywhere_is_no_log_and_begins_anew() {
 fn a_flipped_bit_anywhere_is_found_and_named_before_anything_is_restored() {
     let (disk, target, _) = two_states();
     back_up(&disk, &target).unwrap();
-    assert!(verify_backup(&shared(&target), &mut |_, _| {}).unwrap().damage.is_empty());
+    assert!(
+        verify_backup(&shared(&target), &mut |_, _| {})
+            .unwrap()
+            .damage
+            .is_empty()
+    );
     for name in Disk::list(&target).unwrap() {
         let bytes = target.contents(&name).unwrap();
-        for at in [0, 9, bytes.len() / 3, bytes.len() / 2, bytes.len().saturating_sub(1)] {
+        for at in [
+            0,
+            9,
+            bytes.len() / 3,
+            bytes.len() / 2,
+            bytes.len().saturating_sub(1),
+        ] {
             if bytes.is_empty() {
                 continue;
             }
@@ -275,13 +324,23 @@ fn damage_is_not_copied() {
     for name in segments(&disk) {
         let broken = disk.crash(Crash::Everything);
         let mut bytes = broken.contents(&name).unwrap();
-        let at = if name.ends_with(".sealed") { 700 } else { 4096 + 2000 };
+        let at = if name.ends_with(".sealed") {
+            700
+        } else {
+            4096 + 2000
+        };
         bytes[at] ^= 1;
         broken.replace(&name, bytes);
         let target = MemoryDisk::new();
         let error = back_up(&broken, &target).unwrap_err();
-        assert!(matches!(&error, BackupError::Log(OpenError::Damaged(damage)) if damage.file.contains(&name)), "{name}: {error}");
-        assert!(matches!(restored(&target), Err(BackupError::NotABackup { .. })));
+        assert!(
+            matches!(&error, BackupError::Log(OpenError::Damaged(damage)) if damage.file.contains(&name)),
+            "{name}: {error}"
+        );
+        assert!(matches!(
+            restored(&target),
+            Err(BackupError::NotABackup { .. })
+        ));
     }
 }
 
@@ -302,14 +361,26 @@ fn what_does_not_belong_together_is_refused() {
     assert!(matches!(&error, BackupError::Foreign { file, .. } if file == "letters.txt"));
     assert!(restore(&shared(&target), &letters, &mut |_, _| {}).is_err());
     assert!(restore(&shared(&target), &disk, &mut |_, _| {}).is_err());
-    assert!(matches!(restored(&MemoryDisk::new()), Err(BackupError::NotABackup { .. })));
+    assert!(matches!(
+        restored(&MemoryDisk::new()),
+        Err(BackupError::NotABackup { .. })
+    ));
     // A backup is no log, and is not taken for one.
-    assert!(matches!(try_open(&target, packing()), Err(OpenError::Backup { .. })));
-    assert!(matches!(back_up(&target, &MemoryDisk::new()), Err(BackupError::Log(_))));
+    assert!(matches!(
+        try_open(&target, packing()),
+        Err(OpenError::Backup { .. })
+    ));
+    assert!(matches!(
+        back_up(&target, &MemoryDisk::new()),
+        Err(BackupError::Log(_))
+    ));
     // A log that went on from an older state.
     let older = restored(&target).unwrap();
     back_up(&disk, &target).unwrap();
-    assert!(matches!(back_up(&older, &target), Err(BackupError::Ahead { .. })));
+    assert!(matches!(
+        back_up(&older, &target),
+        Err(BackupError::Ahead { .. })
+    ));
     for versions in [71..=80, 81..=300] {
         let log = try_open(&older, packing()).unwrap();
         let mut owner = Owner::of(&log, P0);
@@ -329,15 +400,25 @@ fn what_does_not_belong_together_is_refused() {
     let mut bytes = target.contents("backup.manifest").unwrap();
     bytes[8] = 9;
     target.replace("backup.manifest", bytes);
-    assert!(matches!(restored(&target), Err(BackupError::Newer { found: 9, .. })));
+    assert!(matches!(
+        restored(&target),
+        Err(BackupError::Newer { found: 9, .. })
+    ));
 }
 
 #[test]
 fn a_copy_that_has_gone_is_made_again() {
     let (disk, target, states) = two_states();
     let name = "0000000001.sealed.copy";
-    let name = if target.contents(name).is_some() { name } else { "0000000001.log.copy" };
-    Disk::open(&target, name, Access::Store).unwrap().set_len(100).unwrap();
+    let name = if target.contents(name).is_some() {
+        name
+    } else {
+        "0000000001.log.copy"
+    };
+    Disk::open(&target, name, Access::Store)
+        .unwrap()
+        .set_len(100)
+        .unwrap();
     back_up(&disk, &target).unwrap();
     assert_eq!(contents(&restored(&target).unwrap()), states[1]);
 }

@@ -42,7 +42,10 @@ fn everything(engine: &dyn Engine, partition: Partition) -> Vec<Arc<Record>> {
 
 fn files(disk: &MemoryDisk) -> BTreeMap<String, Vec<u8>> {
     let names = Disk::list(disk).unwrap();
-    names.into_iter().map(|name| (name.clone(), disk.contents(&name).unwrap())).collect()
+    names
+        .into_iter()
+        .map(|name| (name.clone(), disk.contents(&name).unwrap()))
+        .collect()
 }
 
 #[test]
@@ -77,7 +80,10 @@ fn a_reader_follows_through_new_and_packed_segments_and_changes_nothing() {
         }
         assert_eq!(files(&disk), before);
     }
-    assert!(disk.contents("0000000001.sealed").is_some(), "segments were packed");
+    assert!(
+        disk.contents("0000000001.sealed").is_some(),
+        "segments were packed"
+    );
     now(log.close());
     assert_eq!(everything(&*reader, P0), contents(&disk));
     // Closed, opened and written by somebody else.
@@ -85,7 +91,7 @@ fn a_reader_follows_through_new_and_packed_segments_and_changes_nothing() {
     let mut owner = Owner::of(&log, P0);
     owner.append(&log, vec![event("a", 301, "again")]);
     assert_eq!(everything(&*reader, P0), all(&log, P0));
-    assert_eq!(now(reader.safe_head(Partition(2))).is_err(), true);
+    assert!(now(reader.safe_head(Partition(2))).is_err());
 }
 
 fn contents(disk: &MemoryDisk) -> Vec<Arc<Record>> {
@@ -136,7 +142,10 @@ fn what_cannot_be_made_durable_is_not_shown() {
     disk.fail_syncs();
     let batch = owner.batch(vec![event("a", 2, "not known")]);
     assert!(now(log.append(P0, owner.epoch, batch)).is_err());
-    assert!(reader(&disk).is_err(), "a new reader cannot tell what is durable");
+    assert!(
+        reader(&disk).is_err(),
+        "a new reader cannot tell what is durable"
+    );
     let head = now(early.safe_head(P0));
     assert!(head.is_err() || head == Ok(before.last().unwrap().local.offset));
     let chunk = now(early.read(P0, Offset(0), ReadLimit::default())).unwrap();
@@ -154,7 +163,10 @@ fn missing_and_damaged_indexes_are_made_in_memory() {
     let expected = all(&log, P0);
     now(log.close());
     let names = Disk::list(&disk).unwrap();
-    let indexes: Vec<_> = names.iter().filter(|name| name.ends_with(".index")).collect();
+    let indexes: Vec<_> = names
+        .iter()
+        .filter(|name| name.ends_with(".index"))
+        .collect();
     assert!(indexes.len() > 1);
     Disk::remove(&disk, indexes[0]).unwrap();
     let mut bytes = disk.contents(indexes[1]).unwrap();
@@ -185,7 +197,10 @@ fn everything_that_writes_is_refused() {
     assert!(refused(now(reader.confirm(P0, Epoch(1)))));
     let batch = batch(1, Stamp(1 << 40), P0, vec![event("a", 1, "no")]);
     let append = now(reader.append(P0, owner.epoch, batch));
-    assert!(matches!(append, Err(AppendError::Refused(Refusal::ReadOnly(_)))));
+    assert!(matches!(
+        append,
+        Err(AppendError::Refused(Refusal::ReadOnly(_)))
+    ));
     let area = Area {
         name: "view".into(),
         partition: P0,
@@ -215,7 +230,10 @@ fn a_directory_for_reading_is_neither_made_nor_written() {
     let denied = |result: std::io::Result<()>| {
         result.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
     };
-    for access in [everfold_log::disk::Access::Journal, everfold_log::disk::Access::Store] {
+    for access in [
+        everfold_log::disk::Access::Journal,
+        everfold_log::disk::Access::Store,
+    ] {
         assert!(denied(disk.open("0000000001.log", access).map(drop)));
     }
     assert!(denied(disk.rename("0000000001.log", "x")) && denied(disk.remove("lock")));

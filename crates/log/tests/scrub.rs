@@ -54,11 +54,17 @@ fn a_scrub_finds_nothing_in_a_log_that_is_whole() {
     assert!(log.doctor().iter().all(|finding| finding.name != "scrub"));
     let mut told = (0, 0);
     let found = now(log.scrub(|done, total| told = (done, total))).unwrap();
-    assert!(found.damage.is_empty() && found.indexes.is_empty(), "{found:?}");
+    assert!(
+        found.damage.is_empty() && found.indexes.is_empty(),
+        "{found:?}"
+    );
     assert!(found.segments > 4 && found.records > 200);
     assert_eq!(told, (found.bytes, found.bytes));
     let findings = log.doctor();
-    let scrub = findings.iter().find(|finding| finding.name == "scrub").unwrap();
+    let scrub = findings
+        .iter()
+        .find(|finding| finding.name == "scrub")
+        .unwrap();
     assert!(scrub.value.contains("damaged in 0 places") && !scrub.loses_data);
 }
 
@@ -73,13 +79,20 @@ fn a_scrub_finds_damage_in_every_form_and_tells_it() {
     for name in full {
         let disk = whole.crash(Crash::Everything);
         let log = try_open(&disk, options()).unwrap();
-        let at = if name.ends_with(".sealed") { 900 } else { 4096 + 1000 };
+        let at = if name.ends_with(".sealed") {
+            900
+        } else {
+            4096 + 1000
+        };
         flip(&disk, name, at);
         let found = now(log.scrub(|_, _| {})).unwrap();
         assert_eq!(found.damage.len(), 1, "{name}: {found:?}");
         assert_eq!(found.damage[0].file, *name);
         let findings = log.doctor();
-        let damage = findings.iter().find(|finding| finding.name == "damage").unwrap();
+        let damage = findings
+            .iter()
+            .find(|finding| finding.name == "damage")
+            .unwrap();
         assert!(damage.loses_data && damage.value.contains(name.as_str()));
         // Whole again: the next scrub says so.
         flip(&disk, name, at);
@@ -95,7 +108,10 @@ fn a_scrub_comes_by_itself_and_no_faster_than_allowed() {
     let simulation = Simulation::new(7);
     let disk = MemoryDisk::new();
     drop(log_of(&disk));
-    let bytes: u64 = segments(&disk).iter().map(|name| disk.contents(name).unwrap().len() as u64).sum();
+    let bytes: u64 = segments(&disk)
+        .iter()
+        .map(|name| disk.contents(name).unwrap().len() as u64)
+        .sum();
     let world: Arc<dyn World> = simulation.world();
     let mut options = options();
     options.scrub_every = Some(Duration::from_secs(240));
@@ -112,7 +128,10 @@ fn a_scrub_comes_by_itself_and_no_faster_than_allowed() {
         took
     });
     let least = (bytes - (96 << 10)) >> 10;
-    assert!(took >= Duration::from_secs(least), "{took:?} for {bytes} bytes");
+    assert!(
+        took >= Duration::from_secs(least),
+        "{took:?} for {bytes} bytes"
+    );
 }
 
 /// Attacks: one look that ends at the first thing that is wrong.
@@ -122,7 +141,10 @@ fn verification_goes_on_behind_damage_and_names_all_of_it() {
     let log = log_of(&disk);
     now(log.close());
     let before = looked_at(&disk);
-    assert!(before.damage.is_empty() && before.indexes.is_empty(), "{before:?}");
+    assert!(
+        before.damage.is_empty() && before.indexes.is_empty(),
+        "{before:?}"
+    );
     let names = segments(&disk);
     let (packed, plain) = (&names[1], &names[names.len() - 3]);
     assert!(packed.ends_with(".sealed") && plain.ends_with(".log"));
@@ -146,7 +168,10 @@ fn indexes_are_compared_with_their_segments() {
     let whole = MemoryDisk::new();
     now(log_of(&whole).close());
     let names = Disk::list(&whole).unwrap();
-    let indexes: Vec<String> = names.into_iter().filter(|name| name.ends_with(".index")).collect();
+    let indexes: Vec<String> = names
+        .into_iter()
+        .filter(|name| name.ends_with(".index"))
+        .collect();
     for name in &indexes {
         let length = whole.contents(name).unwrap().len();
         for at in [20, length / 2, length - 100] {
@@ -160,13 +185,20 @@ fn indexes_are_compared_with_their_segments() {
             Disk::remove(&disk, name).unwrap();
             now(try_open(&disk, options()).unwrap().close());
             let found = looked_at(&disk);
-            assert!(found.damage.is_empty() && found.indexes.is_empty(), "{found:?}");
+            assert!(
+                found.damage.is_empty() && found.indexes.is_empty(),
+                "{found:?}"
+            );
         }
     }
     // Checksums are right, but of another log that ran the same way.
     let other = MemoryDisk::new();
     now(log_about(&other, "c").close());
-    let name = Disk::list(&other).unwrap().into_iter().find(|name| indexes.contains(name)).unwrap();
+    let name = Disk::list(&other)
+        .unwrap()
+        .into_iter()
+        .find(|name| indexes.contains(name))
+        .unwrap();
     let disk = whole.crash(Crash::Everything);
     disk.replace(&name, other.contents(&name).unwrap());
     let found = looked_at(&disk);

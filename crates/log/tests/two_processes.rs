@@ -71,7 +71,10 @@ async fn what_was_acknowledged_is_read_and_what_is_read_survives() {
             }
             if count % 50 == 0 {
                 let version = acknowledged - 1;
-                let found = reader.read_entity(P0, &entity, version - 1, 1).await.unwrap();
+                let found = reader
+                    .read_entity(P0, &entity, version - 1, 1)
+                    .await
+                    .unwrap();
                 assert_eq!(found[0].local.offset, Offset(acknowledged));
             }
             if count % 100 == 0 {
@@ -90,7 +93,10 @@ async fn what_was_acknowledged_is_read_and_what_is_read_survives() {
         // In the middle of whatever it does.
         writer.kill().unwrap();
         writer.wait().unwrap();
-        let acknowledged = said.map_while(Result::ok).filter_map(|line| line.parse().ok()).last();
+        let acknowledged = said
+            .map_while(Result::ok)
+            .filter_map(|line| line.parse().ok())
+            .last();
         let acknowledged: u64 = acknowledged.unwrap_or_default();
         loop {
             let chunk = reader.read(P0, after, ReadLimit::default()).await.unwrap();
@@ -101,7 +107,11 @@ async fn what_was_acknowledged_is_read_and_what_is_read_survives() {
             read.extend(chunk.records);
         }
         assert!(after >= Offset(acknowledged));
-        assert!(read.iter().map(|record| record.local.offset.0).eq(1..=after.0));
+        assert!(
+            read.iter()
+                .map(|record| record.local.offset.0)
+                .eq(1..=after.0)
+        );
         let names = reader.report();
         assert!(names.segments > 3, "{names:?}");
         let log = Log::open_directory(&path, System::current(), options).unwrap();

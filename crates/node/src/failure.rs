@@ -49,13 +49,11 @@ pub fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     if error.is::<NotLookedAt>() {
         return ExitCode::from(2);
     }
-    let refused = error
-        .chain()
-        .any(|cause| {
-            cause.is::<Refused>()
-                || cause.is::<OpenError>()
-                || cause.is::<OwnerError>()
-                || cause.is::<BackupError>()
-        });
+    let refused = error.chain().any(|cause| {
+        cause.is::<Refused>()
+            || cause.is::<OpenError>()
+            || cause.is::<OwnerError>()
+            || cause.is::<BackupError>()
+    });
     ExitCode::from(if refused { 3 } else { 1 })
 }

@@ -21,7 +21,7 @@ use crate::handler::{
 };
 use crate::inspector;
 use crate::key::Key;
-use crate::owner::{self, Owner, OwnerStatus, Router, Sent, Strength, Watch};
+use crate::owner::{Owner, OwnerStatus, Router, Sent, Strength, Watch};
 use crate::schema::Registry;
 use crate::sending::Sending;
 use crate::stream::StreamRef;

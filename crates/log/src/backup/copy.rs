@@ -12,8 +12,8 @@ use crate::disk::{Access, Disk};
 use crate::error::OpenError;
 use crate::index::Subjects;
 use crate::open::{
-    LOCK, Survey, check_length, header_of, read_whole, refuse_unfinished,
-    segment_in_any_form, segment_of, survey,
+    LOCK, Survey, check_length, header_of, read_whole, refuse_unfinished, segment_in_any_form,
+    segment_of, survey,
 };
 use crate::partition::Shard;
 use crate::prefix::{load_settled, look_again};
@@ -86,7 +86,13 @@ fn attempt(
         total: 0,
         progress,
     };
-    let full: Vec<u64> = moment.survey.forms.keys().copied().filter(|g| *g < active).collect();
+    let full: Vec<u64> = moment
+        .survey
+        .forms
+        .keys()
+        .copied()
+        .filter(|g| *g < active)
+        .collect();
     let (mut segments, mut wanted) = (Vec::new(), Vec::new());
     for generation in full {
         match work.kept(|stored| stored.generation == generation && stored.part == 0) {
@@ -153,7 +159,9 @@ impl Moment {
             let header = &survey.active.header;
             let subjects = Subjects::of(header.identity.incarnation);
             let starts = header.starts.iter();
-            let shards: Vec<Shard> = starts.map(|start| Shard::new(*start, subjects, 0, 0)).collect();
+            let shards: Vec<Shard> = starts
+                .map(|start| Shard::new(*start, subjects, 0, 0))
+                .collect();
             let (bytes, recovered, _) = load_settled(source, &survey.active, &shards)?;
             Ok(Self {
                 bytes,
@@ -223,7 +231,12 @@ impl Work<'_> {
                 check_length(&segment).map_err(OpenError::from)?;
                 let bytes = read_whole(self.source, &name)?;
                 let recovered = recover(&bytes, &segment.expectation());
-                if let Verdict::Damaged { at, expected, found } = recovered.verdict {
+                if let Verdict::Damaged {
+                    at,
+                    expected,
+                    found,
+                } = recovered.verdict
+                {
                     return Err(OpenError::from(segment.damage(at, expected, found)).into());
                 }
                 let used = bytes.slice(..recovered.end as usize);
@@ -341,7 +354,11 @@ fn check_history(
             ours: name(ours),
         });
     }
-    let ahead = before.ends.iter().zip(&moment.ends).any(|(then, now)| then.last > now.last);
+    let ahead = before
+        .ends
+        .iter()
+        .zip(&moment.ends)
+        .any(|(then, now)| then.last > now.last);
     if ahead {
         return Err(BackupError::Ahead { directory });
     }
@@ -366,15 +383,15 @@ fn check_history(
             Err(error) => return Err(error.into()),
         }
     };
-    if same { Ok(()) } else { Err(BackupError::Ahead { directory }) }
+    if same {
+        Ok(())
+    } else {
+        Err(BackupError::Ahead { directory })
+    }
 }
 
 /// Whether a segment's bytes begin as they were copied.
-fn starts_with(
-    target: &Arc<dyn Disk>,
-    part: &Stored,
-    bytes: &[u8],
-) -> Result<bool, BackupError> {
+fn starts_with(target: &Arc<dyn Disk>, part: &Stored, bytes: &[u8]) -> Result<bool, BackupError> {
     let mut same = true;
     let read = read_pieces(&**target, &part.name, part.part, &mut |at, piece| {
         same &= bytes.get(at as usize..at as usize + piece.len()) == Some(piece);

@@ -1,10 +1,10 @@
 //! What a backup consists of, as a file.
 
+use everfold_engine::Text;
 use everfold_engine::engine::Identity;
 use everfold_engine::position::Incarnation;
 use everfold_engine::record::wire::{Reader, Writer};
 use everfold_engine::slot::Layout;
-use everfold_engine::Text;
 
 use super::{BackupError, read_pieces};
 use crate::disk::{Access, Disk};

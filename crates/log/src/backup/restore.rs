@@ -136,7 +136,9 @@ fn copy(
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), BackupError> {
     let name = file_name(stored.generation, stored.form);
-    let file = target.open(&name, Access::Store).map_err(BackupError::io(&name))?;
+    let file = target
+        .open(&name, Access::Store)
+        .map_err(BackupError::io(&name))?;
     let mut at = 0;
     let mut failed = None;
     let checked = stored.check(backup, &mut |bytes| {

@@ -67,9 +67,7 @@ impl Follow {
 
     /// Whole frames behind the last one, where they end, and the flush they belong to.
     #[expect(clippy::type_complexity, reason = "used once")]
-    fn next_frames(
-        &self,
-    ) -> std::io::Result<(Vec<(Found, Bytes)>, u64, (u64, Option<u32>))> {
+    fn next_frames(&self) -> std::io::Result<(Vec<(Found, Bytes)>, u64, (u64, Option<u32>))> {
         let (mut position, mut flush) = (self.still.end, self.still.flush);
         let mut frames = Vec::new();
         let mut wanted = PIECE;

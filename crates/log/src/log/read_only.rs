@@ -187,12 +187,7 @@ impl Engine for ReadOnly {
         Box::pin(async { self.refused() })
     }
 
-    fn renew(
-        &self,
-        _: Partition,
-        _: Epoch,
-        _: Stamp,
-    ) -> BoxFuture<'_, Result<(), OwnerError>> {
+    fn renew(&self, _: Partition, _: Epoch, _: Stamp) -> BoxFuture<'_, Result<(), OwnerError>> {
         Box::pin(async { self.refused() })
     }
 

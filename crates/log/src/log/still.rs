@@ -58,8 +58,8 @@ impl Still {
     ) -> Result<Self, OpenError> {
         let directory = disk.description().path;
         let survey = open::survey(&**disk)?;
-        let survey = survey
-            .ok_or_else(|| OpenError::Invalid(format!("there is no log in {directory}")))?;
+        let survey =
+            survey.ok_or_else(|| OpenError::Invalid(format!("there is no log in {directory}")))?;
         let header = &survey.active.header;
         let identity = header.identity.clone();
         open::check_options(&identity, options, &directory)?;

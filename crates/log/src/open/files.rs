@@ -18,7 +18,8 @@ pub(crate) const RESTORING: &str = "restoring";
 /// The segments among some files, in the form to read them in.
 pub(crate) fn forms(names: &[String]) -> BTreeMap<u64, Form> {
     let plain = names.iter().filter_map(|name| segment::generation(name));
-    let mut forms: BTreeMap<u64, Form> = plain.map(|generation| (generation, Form::Plain)).collect();
+    let mut forms: BTreeMap<u64, Form> =
+        plain.map(|generation| (generation, Form::Plain)).collect();
     let packed = names.iter().filter_map(|name| sealed::generation(name));
     forms.extend(packed.map(|generation| (generation, Form::Sealed)));
     forms
@@ -43,7 +44,9 @@ pub(crate) fn header_somewhere(
 ) -> Option<SegmentHeader> {
     let header = |(generation, form): (&u64, &Form)| match form {
         Form::Plain => header_of(disk, *generation).ok(),
-        Form::Sealed => sealed::header_of(disk, *generation).ok().map(|header| header.segment),
+        Form::Sealed => sealed::header_of(disk, *generation)
+            .ok()
+            .map(|header| header.segment),
     };
     forms.iter().rev().find_map(header)
 }

@@ -143,7 +143,10 @@ impl Check {
                 file: file.to_owned(),
                 at: 24,
                 expected: format!("{expected}, its names, layout and chain"),
-                found: format!("incarnation {}: a segment of another log", identity.incarnation),
+                found: format!(
+                    "incarnation {}: a segment of another log",
+                    identity.incarnation
+                ),
             });
         }
         let known = self.segment_whole && !self.partitions.is_empty();

@@ -107,11 +107,7 @@ fn asked(
     server.get(&path)
 }
 
-async fn read(
-    store: &Inspector,
-    key: &EntityKey,
-    version: Option<u64>,
-) -> anyhow::Result<Value> {
+async fn read(store: &Inspector, key: &EntityKey, version: Option<u64>) -> anyhow::Result<Value> {
     let name = output::plain(&key.stream());
     let found = store.inspect(key, version).await;
     let found = found.with_context(|| format!("{name} cannot be shown"))?;

@@ -22,10 +22,16 @@ fn a_store_is_backed_up_while_it_is_served_and_restored() {
     assert_eq!(first["number"], 1);
     assert!(first["copied"].as_u64().unwrap() > 0);
     let second = answer(&["backup", "--json", "--data", &data, &to]);
-    assert_eq!((second["number"].as_u64(), second["bytes"].as_u64()), (Some(2), Some(0)));
+    assert_eq!(
+        (second["number"].as_u64(), second["bytes"].as_u64()),
+        (Some(2), Some(0))
+    );
     assert!(server.running.end("-TERM").success());
     let verified = answer(&["verify", "--json", "--data", &to]);
-    assert_eq!(verified["events"].as_u64().unwrap() as usize, all.lines().count());
+    assert_eq!(
+        verified["events"].as_u64().unwrap() as usize,
+        all.lines().count()
+    );
     let restored = answer(&["restore", "--json", &to, "--data", &back]);
     assert_eq!(restored["events"], verified["events"]);
     assert_eq!(events(&back), all);
@@ -33,15 +39,21 @@ fn a_store_is_backed_up_while_it_is_served_and_restored() {
     assert!(server.running.end("-TERM").success());
     // Refusals say what to do.
     assert!(refused(&["restore", &to, "--data", &back], 3).contains("empty"));
-    assert!(refused(&["backup", "--data", &data, &place.text("demo")], 3).contains("empty directory"));
+    assert!(
+        refused(&["backup", "--data", &data, &place.text("demo")], 3).contains("empty directory")
+    );
     assert!(refused(&["serve", "--data", &to], 3).contains("everfold restore"));
     let other = place.text("other");
     let served = Server::on(&place.path("other"));
     assert!(served.running.end("-TERM").success());
     assert!(refused(&["backup", "--data", &other, &to], 3).contains("directory of its own"));
     // A flipped bit is found, and nothing is left.
-    let copies = std::fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().path());
-    let copy = copies.into_iter().find(|path| path.extension().is_some_and(|end| end == "copy"));
+    let copies = std::fs::read_dir(&to)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let copy = copies
+        .into_iter()
+        .find(|path| path.extension().is_some_and(|end| end == "copy"));
     let copy = copy.unwrap();
     let mut bytes = std::fs::read(&copy).unwrap();
     bytes[5000] ^= 1;
