@@ -18,7 +18,7 @@ use crate::open::{
 use crate::partition::Shard;
 use crate::prefix::{load_settled, look_again};
 use crate::recovery::{Verdict, recover};
-use crate::sealed::SealedFile;
+use crate::sealed::{SealedFile, TAIL};
 use crate::segment::{PartitionStart, SegmentHeader};
 use crate::segments::Form;
 use crate::verify::file_name;
@@ -95,9 +95,11 @@ fn attempt(
         .collect();
     let (mut segments, mut wanted) = (Vec::new(), Vec::new());
     for generation in full {
-        match work.kept(|stored| stored.generation == generation && stored.part == 0) {
-            Some(kept) => segments.push(kept),
-            None => wanted.push(generation),
+        let form = moment.survey.forms[&generation];
+        let wanted_form = |stored: &Stored| (stored.generation, stored.form) == (generation, form);
+        match work.kept(|stored| wanted_form(stored) && stored.part == 0) {
+            Some(kept) if work.is_unchanged(&kept) => segments.push(kept),
+            _ => wanted.push(generation),
         }
     }
     for generation in &wanted {
@@ -209,6 +211,36 @@ impl Work<'_> {
         (file.len().ok()? == stored.length).then(|| stored.clone())
     }
 
+    /// Whether a packed segment is still what was copied: its end has the checksum of its
+    /// directory, which has those of all blocks. One that is as it was written never changes.
+    fn is_unchanged(&self, kept: &Stored) -> bool {
+        let end = |disk: &dyn Disk, name: &str| {
+            let file = disk.open(name, Access::Read)?;
+            let length = file.len()?;
+            let mut bytes = vec![0; length.min(TAIL as u64) as usize];
+            file.read_at(length - bytes.len() as u64, &mut bytes)?;
+            Ok::<_, std::io::Error>((length, bytes))
+        };
+        let name = file_name(kept.generation, kept.form);
+        let same = || Ok(end(self.source, &name)? == end(&**self.target, &kept.name)?);
+        kept.form == Form::Plain || same().unwrap_or_else(|_: std::io::Error| false)
+    }
+
+    /// A name for a full segment's copy that the manifest before does not know: what it names is
+    /// left alone.
+    fn new_name(&self, generation: u64, form: Form) -> String {
+        let named = |name: &str| {
+            let stored = self.before.into_iter().flat_map(|before| &before.segments);
+            stored.into_iter().any(|stored| stored.name == name)
+        };
+        let number = self.before.map_or(0, |before| before.number) + 1;
+        let name = Stored::full_name(generation, form, None);
+        if named(&name) {
+            return Stored::full_name(generation, form, Some(number));
+        }
+        name
+    }
+
     /// Copies a full segment in the form that it has now.
     fn full(&mut self, generation: u64) -> Result<Stored, BackupError> {
         let names = self.source.list();
@@ -240,12 +272,12 @@ impl Work<'_> {
                     return Err(OpenError::from(segment.damage(at, expected, found)).into());
                 }
                 let used = bytes.slice(..recovered.end as usize);
-                let stored = Stored::full_name(generation, form);
+                let stored = self.new_name(generation, form);
                 self.write(generation, form, 0, stored, &used, bytes.len() as u64)
             }
             Form::Sealed => {
                 let bytes = read_whole(self.source, &name)?;
-                let stored = Stored::full_name(generation, form);
+                let stored = self.new_name(generation, form);
                 let length = bytes.len() as u64;
                 let stored = self.write(generation, form, 0, stored, &bytes, length)?;
                 check_sealed(self.target, &stored, &after)?;

@@ -50,9 +50,13 @@ pub(super) struct Manifest {
 }
 
 impl Stored {
-    /// The name of a full segment's copy.
-    pub(super) fn full_name(generation: u64, form: Form) -> String {
-        format!("{}{SUFFIX}", crate::verify::file_name(generation, form))
+    /// The name of a full segment's copy, with the number of its backup if that takes one to be new.
+    pub(super) fn full_name(generation: u64, form: Form, number: Option<u64>) -> String {
+        let name = crate::verify::file_name(generation, form);
+        match number {
+            None => format!("{name}{SUFFIX}"),
+            Some(number) => format!("{name}-again-{number}{SUFFIX}"),
+        }
     }
 
     /// The name of the copy of a segment that is still being written.
