@@ -192,6 +192,15 @@ fn a_backup_during_writes_holds_a_prefix() {
     });
 }
 
+/// What is there when a process is killed and the machine goes on.
+fn killed(disk: &MemoryDisk) -> MemoryDisk {
+    let copy = MemoryDisk::new();
+    for name in Disk::list(disk).unwrap() {
+        copy.replace(&name, disk.contents(&name).unwrap());
+    }
+    copy
+}
+
 fn two_states() -> (MemoryDisk, MemoryDisk, [[Vec<Arc<Record>>; 2]; 2]) {
     let (disk, target) = (MemoryDisk::new(), MemoryDisk::new());
     let log = try_open(&disk, packing()).unwrap();
@@ -213,8 +222,9 @@ fn a_backup_that_is_cut_short_anywhere_leaves_the_one_before() {
         let attempt = target.crash(Crash::Everything);
         attempt.die_after(seed);
         let done = back_up(&disk, &attempt);
-        for kind in [Crash::Nothing, Crash::Everything, Crash::Sectors(seed)] {
-            let after = attempt.crash(kind);
+        let crash = |kind| attempt.crash(kind);
+        let kinds = [Crash::Nothing, Crash::Everything, Crash::Sectors(seed)];
+        for after in kinds.map(crash).into_iter().chain([killed(&attempt)]) {
             let found = contents(&restored(&after).unwrap());
             let expected = if done.is_ok() {
                 &states[1..]
@@ -241,8 +251,9 @@ fn a_restore_that_is_cut_short_anywhere_is_no_log_and_begins_anew() {
         let attempt = MemoryDisk::new();
         attempt.die_after(seed);
         let done = restore(&shared(&target), &attempt, &mut |_, _| {});
-        for kind in [Crash::Nothing, Crash::Everything, Crash::Sectors(seed)] {
-            let after = attempt.crash(kind);
+        let crash = |kind| attempt.crash(kind);
+        let kinds = [Crash::Nothing, Crash::Everything, Crash::Sectors(seed)];
+        for after in kinds.map(crash).into_iter().chain([killed(&attempt)]) {
             let is_log = Disk::list(&after)
                 .unwrap()
                 .iter()
@@ -424,12 +435,37 @@ fn a_copy_that_has_gone_is_made_again() {
     write(&log, &mut owner, 161..=170);
     now(log.close());
     let names = Disk::list(&target).unwrap();
-    let copy = names.iter().find(|name| name.starts_with("0000000001.sealed"));
+    let copy = names
+        .iter()
+        .find(|name| name.starts_with("0000000001.sealed"));
     let mut bytes = target.contents(copy.unwrap()).unwrap();
     let at = bytes.len() - 20;
     bytes[at] ^= 1;
     target.replace(copy.unwrap(), bytes);
     assert!(restored(&target).is_err());
     back_up(&disk, &target).unwrap();
+    assert_eq!(contents(&restored(&target).unwrap()), contents(&disk));
+}
+
+/// Attacks: a log that was restored and went on otherwise within the segment that is written.
+#[test]
+fn a_fork_within_a_segment_is_refused() {
+    let (disk, target) = (MemoryDisk::new(), MemoryDisk::new());
+    let log = open(&disk);
+    let mut owner = Owner::of(&log, P0);
+    write(&log, &mut owner, 1..=3);
+    back_up(&disk, &target).unwrap();
+    let fork = restored(&target).unwrap();
+    write(&log, &mut owner, 4..=5);
+    now(log.close());
+    back_up(&disk, &target).unwrap();
+    let log = open(&fork);
+    let mut owner = Owner::of(&log, P0);
+    for version in 4..=9 {
+        owner.append(&log, vec![event("a", version, "otherwise")]);
+    }
+    now(log.close());
+    let error = back_up(&fork, &target).unwrap_err();
+    assert!(matches!(error, BackupError::Ahead { .. }), "{error}");
     assert_eq!(contents(&restored(&target).unwrap()), contents(&disk));
 }

@@ -110,12 +110,14 @@ fn a_reader_that_slept_finds_everything_in_its_new_form() {
     for version in 1..=20 {
         owner.append(&log, vec![event("a", version, vec![version as u8; 700])]);
     }
+    let late = reader(&disk).unwrap();
     let reader = reader(&disk).unwrap();
     let then = everything(&*reader, P0);
     assert_eq!(then, all(&log, P0));
     for version in 21..=400 {
         owner.append(&log, vec![event("a", version, vec![version as u8; 700])]);
     }
+    assert_eq!(now(late.safe_head(P0)), now(log.safe_head(P0)));
     // What it knew is read again without a look at the end of the log.
     let mut after = Offset(0);
     for expected in &then {

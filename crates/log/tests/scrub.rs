@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everfold_engine::{Engine, World};
+use everfold_engine::{Engine, Offset, World};
 use everfold_log::disk::Crash;
 use everfold_log::{Disk, Log, MemoryDisk, Options, Verified, verify};
 use everfold_sim::Simulation;
@@ -204,4 +204,39 @@ fn indexes_are_compared_with_their_segments() {
     let found = looked_at(&disk);
     assert!(found.damage.is_empty());
     assert_eq!(found.indexes.len(), 1, "{found:?}");
+}
+
+/// Attacks: segments that are packed and used again while they are read back.
+#[test]
+fn a_scrub_beside_writes_finds_no_damage() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let world: Arc<dyn World> = everfold_engine::world::System::current();
+        let mut options = options();
+        options.plain_segments = 0;
+        let log = Log::open(Arc::new(MemoryDisk::new()), world, options).unwrap();
+        let mut owner = Owner::after(log.claim(P0).await.unwrap(), P0);
+        let room = Arc::new(tokio::sync::Semaphore::new(0));
+        let (writes, permits) = (Arc::clone(&log), Arc::clone(&room));
+        let writer = tokio::spawn(async move {
+            let mut version = 0;
+            while let Ok(permit) = permits.acquire().await {
+                permit.forget();
+                version += 1;
+                let batch = owner.batch(vec![event("a", version, vec![5; 3000])]);
+                writes.append(P0, owner.epoch, batch).await.unwrap();
+            }
+        });
+        for round in 0..30 {
+            room.add_permits(60);
+            let found = log.scrub(|_, _| {}).await.unwrap();
+            assert!(found.damage.is_empty(), "{found:?}");
+            assert!(found.indexes.is_empty(), "{found:?}");
+            log.wait(P0, Offset(round * 60)).await.unwrap();
+        }
+        room.close();
+        writer.await.unwrap();
+        assert!(log.scrub(|_, _| {}).await.unwrap().segments > 10);
+        log.close().await;
+    });
 }
