@@ -354,6 +354,9 @@ pub enum OwnerError {
     /// The store cannot be asked now; nothing changed as far as is known.
     #[error("the store cannot be reached: {0}; the call may be repeated")]
     Unavailable(String),
+    /// The store was opened to be read.
+    #[error("the log cannot be written: {0}; open it for writing, or only read")]
+    ReadOnly(String),
     /// The store stopped for good.
     #[error("the log has stopped: {0}; restart the process, recovery decides what was kept")]
     Stopped(String),

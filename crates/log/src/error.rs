@@ -90,6 +90,20 @@ pub enum OpenError {
         /// The option's.
         asked: String,
     },
+    /// A restore that was cut short.
+    #[error("a restore into {directory} was cut short; run it again, it begins anew")]
+    Unfinished {
+        /// The directory.
+        directory: String,
+    },
+    /// A backup, which no log is written into.
+    #[error(
+        "{directory} is a backup, not a log; restore it into another directory with `everfold restore`"
+    )]
+    Backup {
+        /// The directory.
+        directory: String,
+    },
     /// An option without a meaning.
     #[error("{0}")]
     Invalid(String),

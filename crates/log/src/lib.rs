@@ -14,6 +14,7 @@
 //! ```
 
 mod areas;
+mod backup;
 mod cache;
 mod decode;
 pub mod disk;
@@ -25,8 +26,10 @@ mod log;
 mod open;
 mod options;
 mod partition;
+mod prefix;
 mod read;
 pub mod recovery;
+mod scrub;
 mod sealed;
 pub mod segment;
 mod segments;
@@ -34,9 +37,10 @@ mod trim;
 mod upkeep;
 mod verify;
 
+pub use backup::{BackedUp, BackupError, Restored, backup, is_backup, restore, verify_backup};
 pub use disk::{Directory, Disk, MemoryDisk};
 pub use error::{Damage, OpenError};
-pub use log::Log;
+pub use log::{Log, ReadOnly};
 pub use open::Report;
 pub use options::Options;
 pub use verify::{Verified, verify};

@@ -3,12 +3,15 @@
 mod append;
 mod engine;
 mod find;
+mod follow;
 mod history;
 mod lookup;
 mod parts;
+mod read_only;
+mod still;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use everfold_engine::World;
 use everfold_engine::engine::{Finding, Identity, Limits};
@@ -23,8 +26,11 @@ use crate::open::{self, LOCK, Report};
 use crate::options::Options;
 use crate::partition::Shard;
 use crate::read::Source;
+use crate::scrub::{self, Scrubber};
 use crate::upkeep::Upkeep;
 use parts::Parts;
+
+pub use read_only::ReadOnly;
 
 /// An embedded log in one directory: one journal for all partitions, one durable write for
 /// whatever waits.
@@ -39,6 +45,7 @@ pub struct Log {
     subjects: Subjects,
     areas: Arc<Areas>,
     upkeep: Arc<Upkeep>,
+    scrubber: Arc<Scrubber>,
     finished: watch::Receiver<bool>,
     report: Report,
 }
@@ -69,6 +76,8 @@ impl Log {
         options: Options,
     ) -> Result<Arc<Self>, OpenError> {
         let directory = disk.description().path;
+        let names = disk.list().map_err(OpenError::io(&directory))?;
+        open::refuse_unfinished(&directory, &names)?;
         // Nothing is put into a directory that is not ours, not even the lock. Everything else is
         // looked at with the lock held: whoever had it until now may have gone on.
         if let Err(error @ OpenError::Foreign { .. }) = open::survey(&*disk) {
@@ -125,6 +134,19 @@ impl Log {
         prepare_ahead(&world, &parts.spare, &options, parts.end.generation + 1);
         parts.upkeep.wake(&world);
         queue.driven_by(world.drive("log", Box::new(driver)));
+        let scrubber = Arc::new(Scrubber {
+            disk: Arc::clone(&disk),
+            world: Arc::clone(&world),
+            source: Arc::clone(&parts.source),
+            incarnation: parts.identity.incarnation,
+            rate: options.scrub_bytes_per_second,
+            finished: finished.clone(),
+            last: Mutex::default(),
+        });
+        if let Some(every) = options.scrub_every {
+            let task = scrub::periodically(Arc::clone(&scrubber), every);
+            world.spawn("scrub", Box::pin(task));
+        }
         Ok(Arc::new(Self {
             identity: parts.identity,
             limits: options.limits,
@@ -136,6 +158,7 @@ impl Log {
             subjects: parts.subjects,
             areas: parts.areas,
             upkeep: parts.upkeep,
+            scrubber,
             finished,
             report: parts.report,
         }))
@@ -146,8 +169,16 @@ impl Log {
         &self.report
     }
 
+    pub(crate) fn scrubber(&self) -> &Scrubber {
+        &self.scrubber
+    }
+
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
     /// Runs a job that may block where it holds up no task; `None` if the world ended it.
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         name: &'static str,
         job: impl FnOnce() -> T + Send + 'static,
@@ -179,6 +210,7 @@ impl Log {
         if let Some(trouble) = self.upkeep.trouble() {
             findings.push(finding("upkeep", trouble, false));
         }
+        findings.extend(self.scrubber.findings());
         findings
     }
 }

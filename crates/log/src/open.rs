@@ -1,5 +1,6 @@
 //! From the files of a directory to what is known of a log.
 
+mod files;
 mod survey;
 
 use std::sync::Arc;
@@ -22,6 +23,9 @@ use crate::partition::{Shard, State};
 use crate::recovery::{Found, Recovered, Verdict, recover};
 use crate::segment::{self, NAME_LIMIT, SegmentHeader};
 
+pub(crate) use files::{
+    MANIFEST, RESTORING, forms, header_somewhere, is_begun, refuse_unfinished, segment_in_any_form,
+};
 pub(crate) use survey::{
     Segment, Survey, check_length, check_neighbours, header_of, read_whole, segment_of, survey,
 };
@@ -150,7 +154,9 @@ pub(crate) fn load(
     let bytes = read_whole(disk, &segment.name)?;
     let recovered = recover(&bytes, &segment.expectation());
     for found in &recovered.frames {
-        load_frame(segment, &bytes, found, shards)?;
+        let begin = found.position as usize;
+        let frame = bytes.slice(begin..begin + found.header.length as usize);
+        load_frame(segment, &frame, found, shards)?;
     }
     if let Verdict::Damaged {
         at,
@@ -170,7 +176,7 @@ pub(crate) fn load_sealed(
     shards: &[Shard],
 ) -> Result<(), OpenError> {
     let mut segment = segment_of(disk, generation)?;
-    let next = segment_of(disk, generation + 1)?;
+    let next = segment_in_any_form(disk, generation + 1)?;
     check_neighbours(&segment.header, &next)?;
     segment.sealed_end = Some(next.header.previous_end);
     load(disk, &segment, shards)?;
@@ -249,9 +255,10 @@ fn check_starts(segment: &Segment, shards: &[Shard]) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn load_frame(
+/// Takes a frame that follows all that a partition has.
+pub(crate) fn load_frame(
     segment: &Segment,
-    bytes: &Bytes,
+    frame: &Bytes,
     found: &Found,
     shards: &[Shard],
 ) -> Result<(), OpenError> {
@@ -269,8 +276,6 @@ fn load_frame(
             seen,
         ));
     };
-    let start = found.position as usize;
-    let frame = bytes.slice(start..start + header.length as usize);
     let mut state = shard.state();
     if header.kind == FrameKind::Floor {
         let floor = read_floor(&frame[HEADER..])
@@ -280,7 +285,7 @@ fn load_frame(
     }
     check_order(&state, found).map_err(|(expected, seen)| wrong(expected, seen))?;
     let identity = &segment.header.identity;
-    let (records, link) = Body::of(&frame, header)
+    let (records, link) = Body::of(frame, header)
         .and_then(|body| body.records_without_links(header, identity))
         .map_err(|error| wrong("records".into(), error))?;
     if records.iter().any(|record| record.kind == Kind::Claim) {
@@ -299,6 +304,9 @@ fn load_frame(
     }
     if let Some(last) = records.last() {
         state.advance(last, place);
+        // What is read from disk is looked for there.
+        let last = state.at.last;
+        state.tail.restart(last);
     }
     state.at.link = link;
     Ok(())

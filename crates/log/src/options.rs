@@ -1,5 +1,7 @@
 //! How a log is made and opened.
 
+use std::time::Duration;
+
 use everfold_engine::engine::Limits;
 
 /// How a log is made, where there is none, and how it is opened.
@@ -32,6 +34,11 @@ pub struct Options {
     /// How many of the newest full segments are left uncompressed. They are read the most, and may
     /// wait until the writing has calmed down.
     pub plain_segments: u64,
+    /// How often full segments are read back beside the writing, to find damage before the data is
+    /// needed; `None` only when asked.
+    pub scrub_every: Option<Duration>,
+    /// The most that is read for it, in bytes per second; `None` as fast as may be.
+    pub scrub_bytes_per_second: Option<u64>,
     /// Memory for what is read from full segments and their indexes.
     pub read_cache_bytes: usize,
     /// Memory for pages of the areas.
@@ -52,6 +59,8 @@ impl Default for Options {
             tail_bytes: 64 << 20,
             compression: Some(1),
             plain_segments: 4,
+            scrub_every: None,
+            scrub_bytes_per_second: Some(32 << 20),
             read_cache_bytes: 64 << 20,
             area_cache_bytes: 32 << 20,
         }

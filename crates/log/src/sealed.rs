@@ -10,7 +10,7 @@ mod pack;
 
 pub(crate) use directory::{BlockEntry, Directory};
 pub(crate) use file::{SealedFile, Walk, header_of};
-pub(crate) use pack::{Codec, Packer};
+pub(crate) use pack::{Codec, Packer, TAIL};
 
 use everfold_engine::record::wire::{Reader, Writer};
 

@@ -1,8 +1,10 @@
 //! What may be typed, one module per command.
 
+pub mod backup;
 pub mod bench;
 pub mod demo;
 pub mod entity;
 pub mod events;
+pub mod restore;
 pub mod serve;
 pub mod verify;

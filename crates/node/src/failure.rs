@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use everfold::engine::engine::OwnerError;
-use everfold_log::OpenError;
+use everfold_log::{BackupError, OpenError};
 
 use crate::output::Unread;
 
@@ -14,12 +14,22 @@ Exit codes:
   0  done
   1  failed
   2  not understood: see --help
-  3  refused, or damage was found";
+  3  refused, or damage was found; `verify` has codes of its own";
 
 /// Something that the program will not do, or damage that it found; the text says what to do next.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
+
+/// Damage that a verification found.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Damaged(pub String);
+
+/// A verification that could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("not verified")]
+pub struct NotLookedAt;
 
 /// An error that says what is refused and what to do next.
 pub fn refused(reason: impl Display) -> anyhow::Error {
@@ -36,8 +46,14 @@ pub fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     crate::output::say(&format!("error: {error:#}"));
-    let refused = error
-        .chain()
-        .any(|cause| cause.is::<Refused>() || cause.is::<OpenError>() || cause.is::<OwnerError>());
+    if error.is::<NotLookedAt>() {
+        return ExitCode::from(2);
+    }
+    let refused = error.chain().any(|cause| {
+        cause.is::<Refused>()
+            || cause.is::<OpenError>()
+            || cause.is::<OwnerError>()
+            || cause.is::<BackupError>()
+    });
     ExitCode::from(if refused { 3 } else { 1 })
 }

@@ -31,6 +31,10 @@ enum Command {
     Events(commands::events::Arguments),
     /// Show one entity: its state, and how it came about
     Entity(commands::entity::Arguments),
+    /// Copy a log, also while it is written, to a directory that keeps copies
+    Backup(commands::backup::Arguments),
+    /// Make a log of a backup
+    Restore(commands::restore::Arguments),
     /// Measure how fast this machine is with it
     Bench(commands::bench::Arguments),
 }
@@ -43,6 +47,8 @@ fn main() -> ExitCode {
         Command::Verify(verify) => commands::verify::run(verify),
         Command::Events(events) => commands::events::run(events),
         Command::Entity(entity) => commands::entity::run(entity),
+        Command::Backup(backup) => commands::backup::run(backup),
+        Command::Restore(restore) => commands::restore::run(restore),
         Command::Bench(bench) => commands::bench::run(bench),
     };
     failure::exit_code(outcome)

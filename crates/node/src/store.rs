@@ -2,15 +2,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use everfold::engine::{World, world::System};
-use everfold::{Application, Node, NodeOptions};
-use everfold_log::{Log, OpenError, Options};
+use everfold::{Application, Inspector, Node, NodeOptions};
+use everfold_log::{Log, OpenError, Options, ReadOnly};
 use everfold_store::customer::Customer;
 use everfold_store::order::Order;
 
 use crate::failure::refused;
 use crate::output::say;
+
+/// How often a log in use is read back.
+const SCRUB_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Opens the store on a directory, which is made if it is absent.
 ///
@@ -20,15 +24,28 @@ pub async fn open(directory: &Path) -> anyhow::Result<Arc<Node>> {
     open_as(everfold_store::application(), directory).await
 }
 
-/// Opens the store to be looked at: nothing follows from what is found there.
+/// Opens the store to be looked at, also while another process has it open: nothing is changed.
 ///
 /// # Errors
-/// As for [`open`].
-pub async fn open_still(directory: &Path) -> anyhow::Result<Arc<Node>> {
+/// There is no log, or it is damaged.
+pub async fn inspector(directory: &Path) -> anyhow::Result<Inspector> {
     let entities = Application::new("store")
         .entity::<Customer>()
         .entity::<Order>();
-    open_as(entities, directory).await
+    let log = look_at_log(directory).await?;
+    Ok(entities.inspector(log)?)
+}
+
+/// Opens the log alone, to be looked at, also while another process has it open.
+///
+/// # Errors
+/// There is no log, or it is damaged.
+pub async fn look_at_log(directory: &Path) -> anyhow::Result<Arc<ReadOnly>> {
+    require_log(directory)?;
+    let world: Arc<dyn World> = System::current();
+    let path = directory.to_owned();
+    let open = move || Log::open_directory_read_only(path, world, Options::default());
+    Ok(tokio::task::spawn_blocking(open).await??)
 }
 
 async fn open_as(application: Application, directory: &Path) -> anyhow::Result<Arc<Node>> {
@@ -55,8 +72,8 @@ pub fn require_log(directory: &Path) -> anyhow::Result<()> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name());
     if names
-        .into_iter()
-        .any(|name| name.to_string_lossy().ends_with(".log"))
+        .map(|name| name.to_string_lossy().into_owned())
+        .any(|name| [".log", ".sealed"].iter().any(|end| name.ends_with(end)))
     {
         return Ok(());
     }
@@ -72,7 +89,9 @@ pub fn require_log(directory: &Path) -> anyhow::Result<()> {
 /// As for [`open`].
 pub async fn open_log(directory: &Path, world: Arc<dyn World>) -> anyhow::Result<Arc<Log>> {
     let path = directory.to_owned();
-    let open = move || Log::open_directory(path, world, Options::default());
+    let mut options = Options::default();
+    options.scrub_every = Some(SCRUB_EVERY);
+    let open = move || Log::open_directory(path, world, options);
     let opened = tokio::task::spawn_blocking(open).await?;
     let log = opened.map_err(|error| match error {
         OpenError::InUse { .. } => anyhow::Error::new(error)

@@ -78,7 +78,7 @@ impl Application {
         Node::start(self, registry, engine, world, options).await
     }
 
-    fn registry(&self) -> Result<Registry, StartError> {
+    pub(crate) fn registry(&self) -> Result<Registry, StartError> {
         for (index, kind) in self.kinds.iter().enumerate() {
             if kind.name.is_empty() || kind.name.contains('-') {
                 return Err(StartError::BadEntityName(kind.name.to_string()));

@@ -19,9 +19,10 @@ use crate::error::{CommandError, QueryError, SendError};
 use crate::handler::{
     Feed, Ground, HandlerStatus, Ownership, Parked, ReactorTask, RunningReactor, check_schemas,
 };
+use crate::inspector;
 use crate::key::Key;
 use crate::options::{NodeOptions, StateOptions};
-use crate::owner::{self, Loader, Owner, OwnerReport, OwnerStatus, Router, Sent, Strength, Watch};
+use crate::owner::{Loader, Owner, OwnerReport, OwnerStatus, Router, Sent, Strength, Watch};
 use crate::schema::Registry;
 use crate::sending::Sending;
 use crate::stream::StreamRef;
@@ -310,26 +311,11 @@ impl Node {
         entity: &EntityKey,
         version: Option<u64>,
     ) -> Result<Option<(serde_json::Value, u64)>, CommandError> {
-        let unknown = || CommandError::UnknownEntity(entity.kind.to_string());
-        let kind = self
-            .registry
-            .named(&entity.kind)
-            .ok_or_else(unknown)?
-            .clone();
-        let until = version.unwrap_or(u64::MAX);
-        let encode = kind.encode_state;
         let loader = Loader {
             engine: self.engine.as_ref(),
             options: &self.state,
         };
-        let resident = loader.load(kind, entity, until).await?.resident;
-        if resident.version == 0 {
-            return Ok(None);
-        }
-        let mut json = Vec::new();
-        encode(resident.state.as_ref(), &mut json).map_err(owner::not_json)?;
-        let state = serde_json::from_slice(&json).map_err(owner::not_json)?;
-        Ok(Some((state, resident.version)))
+        inspector::inspect(&loader, &self.registry, entity, version).await
     }
 
     /// Names and versions of the views that run here.

@@ -14,6 +14,8 @@ use super::{Access, Aligned, BLOCK, Description, Disk, File, Held};
 pub struct Directory {
     path: PathBuf,
     direct: AtomicBool,
+    /// Nothing is made, written, renamed or removed.
+    read_only: bool,
 }
 
 impl Directory {
@@ -25,7 +27,34 @@ impl Directory {
         let path = path.into();
         fs::create_dir_all(&path)?;
         let direct = AtomicBool::new(takes_direct_writes(&path));
-        Ok(Self { path, direct })
+        Ok(Self {
+            path,
+            direct,
+            read_only: false,
+        })
+    }
+
+    /// The directory at `path`, to be looked at: whatever would change it is refused, and it may be
+    /// one that cannot be written.
+    ///
+    /// # Errors
+    /// There is none, or what the system says.
+    pub fn read_only(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = path.into();
+        fs::read_dir(&path)?;
+        Ok(Self {
+            path,
+            direct: AtomicBool::new(false),
+            read_only: true,
+        })
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        if self.read_only {
+            let reason = "the directory was opened for reading only";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+        }
+        Ok(())
     }
 
     /// Where it is.
@@ -73,6 +102,9 @@ impl Disk for Directory {
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn File>> {
+        if access != Access::Read {
+            self.check_writable()?;
+        }
         let path = self.path.join(name);
         let direct = access == Access::Journal && self.direct.load(Ordering::Relaxed);
         let file = if direct {
@@ -88,10 +120,12 @@ impl Disk for Directory {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check_writable()?;
         fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.check_writable()?;
         fs::remove_file(self.path.join(name))
     }
 
@@ -100,11 +134,23 @@ impl Disk for Directory {
     }
 
     fn lock(&self, name: &str) -> io::Result<Option<Box<dyn Held>>> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(self.path.join(name))?;
+        let path = self.path.join(name);
+        let file = if self.read_only {
+            match fs::File::open(&path) {
+                Ok(file) => file,
+                // Nobody has a lock that does not exist.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok(Some(Box::new(Locked { _file: None })));
+                }
+                Err(error) => return Err(error),
+            }
+        } else {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            options.open(&path)?
+        };
         match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(Locked { _file: file }))),
+            Ok(()) => Ok(Some(Box::new(Locked { _file: Some(file) }))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -151,7 +197,7 @@ fn file_system(magic: u64) -> (String, bool) {
 }
 
 struct Locked {
-    _file: fs::File,
+    _file: Option<fs::File>,
 }
 
 impl Held for Locked {}

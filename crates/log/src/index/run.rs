@@ -112,13 +112,24 @@ impl Run {
         if let Some(Cached::Bytes(page)) = self.cache.get(self.number, position) {
             return Ok(page);
         }
+        let page = self.read_page(number)?;
+        self.cache
+            .insert(self.number, position, Cached::Bytes(page.clone()));
+        Ok(page)
+    }
+
+    /// Checks the pages of the filter, from the device.
+    pub(crate) fn check_filter(&self) -> Result<(), Damage> {
+        (0..self.tail.pages).try_for_each(|number| self.read_page(number).map(drop))
+    }
+
+    fn read_page(&self, number: u64) -> Result<Bytes, Damage> {
+        let position = self.tail.filter + number * PAGE as u64;
         let page = self.bytes(position, PAGE)?;
         let sum = block::sum(&page[4..], self.incarnation.0, position);
         if page[..4] != sum.to_le_bytes() {
             return Err(self.damage(position, "a page whose checksum is wrong".into()));
         }
-        self.cache
-            .insert(self.number, position, Cached::Bytes(page.clone()));
         Ok(page)
     }
 
@@ -355,7 +366,7 @@ pub(crate) fn encode_frame(place: &FramePlace) -> Vec<u8> {
     value
 }
 
-fn decode_frame(key: Key, value: &[u8]) -> Option<FramePlace> {
+pub(crate) fn decode_frame(key: Key, value: &[u8]) -> Option<FramePlace> {
     let mut reader = Reader::new(value);
     let mut number = || u32::try_from(reader.varint().ok()?).ok();
     let (generation, position, length) = (number()?, number()?, number()?);

@@ -80,6 +80,28 @@ impl Runs {
         })
     }
 
+    /// Opens what a directory has, and changes nothing in it.
+    ///
+    /// # Errors
+    /// Those that cannot be used, beside the others.
+    pub(crate) fn look(
+        disk: &dyn Disk,
+        names: &[String],
+        incarnation: Incarnation,
+        cache: &Arc<ReadCache>,
+    ) -> (Self, Vec<Damage>) {
+        let (mut list, mut damaged) = (Vec::new(), Vec::new());
+        for span in choose(names).0 {
+            match Run::open(disk, &name(span), incarnation, cache) {
+                Ok(run) if run.generations() == span => list.push(Arc::new(run)),
+                Ok(_) => {}
+                Err(damage) => damaged.push(damage),
+            }
+        }
+        let list = RwLock::new(list.into());
+        (Self { list }, damaged)
+    }
+
     pub(crate) fn list(&self) -> Arc<[Arc<Run>]> {
         Arc::clone(&self.list.read().unwrap_or_else(PoisonError::into_inner))
     }

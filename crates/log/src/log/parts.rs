@@ -137,7 +137,7 @@ fn clear(disk: &dyn Disk, spare: &Spare, survey: &Survey) -> Result<(), OpenErro
 }
 
 /// Makes the index of a segment that has none, or has lost it.
-fn index_again(
+pub(super) fn index_again(
     disk: &dyn Disk,
     upkeep: &Upkeep,
     shards: &[Shard],

@@ -69,11 +69,7 @@ impl Segment {
 pub(crate) fn survey(disk: &dyn Disk) -> Result<Option<Survey>, OpenError> {
     let directory = disk.description().path;
     let names = disk.list().map_err(OpenError::io(&directory))?;
-    let plain = names.iter().filter_map(|name| segment::generation(name));
-    let mut forms: BTreeMap<u64, Form> =
-        plain.map(|generation| (generation, Form::Plain)).collect();
-    let packed = names.iter().filter_map(|name| sealed::generation(name));
-    forms.extend(packed.map(|generation| (generation, Form::Sealed)));
+    let mut forms = super::forms(&names);
     if forms.is_empty() {
         let ours = [LOCK, CREATING, "lost+found", ".probe"];
         return match names.iter().find(|name| !ours.contains(&name.as_str())) {

@@ -25,7 +25,7 @@ pub(crate) struct Marker {
 }
 
 impl Marker {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut body = Vec::new();
         body.put_u128(self.incarnation.0);
         body.put_u64(self.first);

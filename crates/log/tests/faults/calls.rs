@@ -111,7 +111,7 @@ fn a_wrong_bit_read_while_opening_is_noticed() {
     let (mut tried, mut noticed) = (0, 0);
     for seed in 1..7 {
         let (disk, mut told) = (MemoryDisk::new(), Told::default());
-        let ending = live(&disk, &mut told, seed, &|_| {}).unwrap();
+        live(&disk, &mut told, seed, &|_| {}).unwrap();
         let reads = disk.crash(Crash::Everything);
         reads.set_plan(FaultPlan::default());
         drop(try_open(&reads, options()).unwrap());

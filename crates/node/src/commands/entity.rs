@@ -1,11 +1,10 @@
 //! `everfold entity`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::ArgGroup;
-use everfold::Node;
+use everfold::Inspector;
 use everfold::engine::EntityKey;
 use serde_json::{Value, json};
 
@@ -19,7 +18,8 @@ use crate::{output, store};
 #[derive(clap::Args)]
 #[command(group(ArgGroup::new("source").required(true).args(["data", "url"])))]
 pub struct Arguments {
-    /// Directory of a store, or of the demonstration, that no other process has open
+    /// Directory of a store, or of the demonstration; another process may have it open, as it is only
+    /// read
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Server to ask instead, http://127.0.0.1:4600 for example
@@ -54,13 +54,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(url) => asked(&Server::at(url)?, &arguments.log, &key, arguments.version)?,
         None => {
             let path = log_in(arguments.data.as_deref().unwrap_or_else(|| ".".as_ref()));
-            store::require_log(&path)?;
             let runtime = tokio::runtime::Runtime::new()?;
             runtime.block_on(async {
-                let node = store::open_still(&path).await?;
-                let shown = read(&node, &key, arguments.version).await;
-                node.close().await;
-                shown
+                let store = store::inspector(&path).await?;
+                read(&store, &key, arguments.version).await
             })?
         }
     };
@@ -110,12 +107,12 @@ fn asked(
     server.get(&path)
 }
 
-async fn read(node: &Arc<Node>, key: &EntityKey, version: Option<u64>) -> anyhow::Result<Value> {
+async fn read(store: &Inspector, key: &EntityKey, version: Option<u64>) -> anyhow::Result<Value> {
     let name = output::plain(&key.stream());
-    let found = node.inspect(key, version).await;
+    let found = store.inspect(key, version).await;
     let found = found.with_context(|| format!("{name} cannot be shown"))?;
     let (state, version) = found.ok_or_else(|| anyhow!("there is no {name} in this log"))?;
-    let history = events::of_entity(&**node.engine(), key, 0, usize::MAX).await?;
+    let history = events::of_entity(&**store.engine(), key, 0, usize::MAX).await?;
     let history: Vec<Value> = history.iter().map(|record| record::shown(record)).collect();
     Ok(json!({
         "entity": key.stream(),

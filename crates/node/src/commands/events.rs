@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::ArgGroup;
-use everfold::engine::{EntityKey, Partition, world::System};
-use everfold_log::Log;
+use everfold::engine::{EntityKey, Partition, engine::Engine};
 use serde_json::Value;
 
 use crate::client::{Server, escaped};
@@ -21,7 +20,8 @@ use crate::store;
 #[derive(clap::Args)]
 #[command(group(ArgGroup::new("source").required(true).args(["data", "url"])))]
 pub struct Arguments {
-    /// Directory of a log, or of the demonstration, that no other process has open
+    /// Directory of a log, or of the demonstration; another process may have it open, as it is only
+    /// read: what is printed is durable
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Server to ask instead, http://127.0.0.1:4600 for example
@@ -87,21 +87,15 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         });
     }
     let path = log_in(arguments.data.as_deref().unwrap_or_else(|| ".".as_ref()));
-    store::require_log(&path)?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let log = runtime.block_on(async {
-        let world = System::current();
-        store::open_log(&path, world).await
-    })?;
-    let partitions = everfold::engine::Engine::identity(&*log).layout.partitions;
+    let log = runtime.block_on(store::look_at_log(&path))?;
+    let partitions = log.identity().layout.partitions;
     if let Some(partition) = arguments.partition.filter(|asked| *asked >= partitions) {
         bail!("there is no partition {partition}: this log has {partitions}, counted from 0");
     }
-    let printed = print(&arguments, |after, limit| {
-        runtime.block_on(read(&arguments, &log, after, limit))
-    });
-    runtime.block_on(everfold::engine::Engine::close(&*log));
-    printed
+    print(&arguments, |after, limit| {
+        runtime.block_on(read(&arguments, &*log, after, limit))
+    })
 }
 
 fn print(
@@ -168,7 +162,7 @@ fn path(arguments: &Arguments, after: Option<&str>, limit: usize) -> String {
 
 async fn read(
     arguments: &Arguments,
-    log: &Log,
+    log: &dyn Engine,
     after: Option<&str>,
     limit: usize,
 ) -> anyhow::Result<Found> {
@@ -199,7 +193,7 @@ async fn read(
             next: next.to_string(),
         });
     }
-    let start = everfold::engine::Engine::identity(log).start();
+    let start = log.identity().start();
     let position = begin(after, wanted.partition, start).map_err(anyhow::Error::msg)?;
     let page = events::after(log, &position, &wanted, limit).await?;
     Ok(Found {

@@ -1,21 +1,25 @@
 //! `everfold verify`.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use everfold_log::{Directory, verify};
-use serde_json::json;
+use everfold_log::{Damage, Directory, Disk, Verified, is_backup, verify, verify_backup};
+use serde_json::{Value, json};
 
 use crate::demo::directory::log_in;
-use crate::failure::refused;
+use crate::failure::{Damaged, NotLookedAt, refused};
 use crate::output::{self, Progress, say};
 use crate::store;
 
-/// Checks every checksum, every record, every link of the hash chain and every version.
+/// Checks every checksum, every record, every link of the hash chain, every version and every index.
 ///
-/// Nothing is changed. Nobody else may have the log open meanwhile.
+/// Nothing is changed, and nothing is made. Nobody else may have the log open meanwhile. Goes on
+/// behind whatever is damaged, and names all of it.
 #[derive(clap::Args)]
+#[command(after_help = EXIT_CODES)]
 pub struct Arguments {
-    /// Directory of a log, or of the demonstration
+    /// Directory of a log, of the demonstration, or of a backup
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Print the report as one JSON object
@@ -23,37 +27,29 @@ pub struct Arguments {
     json: bool,
 }
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  all is as it was written
+  1  damaged
+  2  cannot look: no log there, in use, or not understood";
+
 /// Runs it.
 ///
 /// # Errors
 /// Damage, or see the messages.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let path = log_in(&arguments.data);
-    store::require_log(&path)?;
-    let disk = Directory::new(&path)?;
-    let progress = Progress::new("bytes", 0);
-    let verified = verify(&disk, &mut |done, total| {
-        progress.length(total);
-        progress.reach(done);
-    })?;
-    progress.finish();
+    let verified = look(&path).map_err(|error| error.context(NotLookedAt))?;
     let torn = verified.torn.as_ref();
     if arguments.json {
-        let damage = verified.damage.iter().map(|damage| {
-            json!({
-                "file": damage.file,
-                "at": damage.at,
-                "expected": damage.expected,
-                "found": damage.found,
-            })
-        });
         output::json(&json!({
             "segments": verified.segments,
             "bytes": verified.bytes,
             "records": verified.records,
             "events": verified.events,
             "torn": torn.map(|(file, at, bytes)| json!({ "file": file, "at": at, "bytes": bytes })),
-            "damage": damage.collect::<Vec<_>>(),
+            "damage": shown(&verified.damage),
+            "indexes": shown(&verified.indexes),
         }))?;
     } else {
         output::line(&format!(
@@ -66,6 +62,12 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
                  told of; opening the log cuts them off"
             ))?;
         }
+        for damage in &verified.indexes {
+            output::line(&format!(
+                "index: {damage}; nothing is lost, remove the file and it is made again when the \
+                 log is opened"
+            ))?;
+        }
         for damage in &verified.damage {
             output::line(&format!("damaged: {damage}"))?;
         }
@@ -74,9 +76,50 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         say("all is as it was written");
         return Ok(());
     };
-    Err(refused(format!(
-        "{} is damaged in {} places, first in {first}; restore the files named from a backup",
+    Err(Damaged(format!(
+        "{} is damaged in {} places, first in {first}; restore the files named from a backup, or all \
+         with `everfold restore`",
         path.display(),
         verified.damage.len()
-    )))
+    ))
+    .into())
+}
+
+fn look(path: &Path) -> anyhow::Result<Verified> {
+    let missing = || {
+        refused(format!(
+            "there is no log in {}; name the directory of one with --data",
+            path.display()
+        ))
+    };
+    let disk = Directory::read_only(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => missing(),
+        _ => error.into(),
+    })?;
+    let progress = Progress::new("bytes", 0);
+    let mut tell = |done, total| {
+        progress.length(total);
+        progress.reach(done);
+    };
+    let verified = if is_backup(&disk)? {
+        let disk: Arc<dyn Disk> = Arc::new(disk);
+        verify_backup(&disk, &mut tell)?
+    } else {
+        store::require_log(path)?;
+        verify(&disk, &mut tell)?
+    };
+    progress.finish();
+    Ok(verified)
+}
+
+fn shown(damage: &[Damage]) -> Vec<Value> {
+    let shown = |damage: &Damage| {
+        json!({
+            "file": damage.file,
+            "at": damage.at,
+            "expected": damage.expected,
+            "found": damage.found,
+        })
+    };
+    damage.iter().map(shown).collect()
 }

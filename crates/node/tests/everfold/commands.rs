@@ -141,11 +141,16 @@ fn a_server_answers_what_the_files_say() {
     assert_eq!(lines(&type_and_entity).len(), 1);
     assert!(refused(&["events", "--url", "http://127.0.0.1:1"], 1).contains("is a server running"));
 
-    // While it is served, nobody else opens the directory.
+    // While it is served, others may look.
+    assert_eq!(lines(&["events", "--json", "--data", &data]), all);
+    assert_eq!(
+        answer(&["entity", "--json", "--data", &data, "order-o-2"]),
+        entity
+    );
+    // Nobody else opens it to write, or to find it unchanging.
+    assert!(refused(&["verify", "--data", &data], 2).contains("in use"));
     for arguments in [
-        &["events", "--data", &data][..],
-        &["verify", "--data", &data],
-        &["serve", "--data", &data, "--listen", "127.0.0.1:0"],
+        &["serve", "--data", &data, "--listen", "127.0.0.1:0"][..],
         &[
             "demo",
             "--exit",
@@ -195,12 +200,12 @@ fn a_flipped_bit_is_found_and_named() {
     bytes[frames[frames.len() / 2] + 70] ^= 4;
     std::fs::write(&file, bytes).unwrap();
     let output = run(&["verify", "--json", "--data", &data]);
-    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(output.status.code(), Some(1));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["damage"][0]["file"], "0000000001.log");
-    for command in ["verify", "events"] {
+    for (command, code) in [("verify", 1), ("events", 3)] {
         assert!(
-            refused(&[command, "--data", &data], 3).contains("0000000001.log"),
+            refused(&[command, "--data", &data], code).contains("0000000001.log"),
             "{command}"
         );
     }
@@ -210,16 +215,24 @@ fn a_flipped_bit_is_found_and_named() {
 fn looking_makes_nothing_and_a_foreign_directory_is_refused() {
     let place = Place::new();
     let missing = place.text("missing");
-    for arguments in [
-        &["verify", "--data", &missing][..],
-        &["events", "--data", &missing],
-        &["entity", "--data", &missing, "customer-1"],
+    let backup = place.text("backup");
+    for (arguments, code) in [
+        (&["verify", "--data", &missing][..], 2),
+        (&["events", "--data", &missing], 3),
+        (&["entity", "--data", &missing, "customer-1"], 3),
+        (&["backup", "--data", &missing, &backup], 3),
     ] {
-        assert!(refused(arguments, 3).contains("no log in"), "{arguments:?}");
-        assert!(!place.path("missing").exists());
+        let words = refused(arguments, code);
+        assert!(words.contains("no log in"), "{arguments:?}: {words}");
+        assert!(!place.path("missing").exists() && !place.path("backup").exists());
     }
+    refused(&["restore", &missing, "--data", &backup], 3);
+    assert!(!place.path("missing").exists() && !place.path("backup").exists());
     std::fs::create_dir(place.path("mine")).unwrap();
     std::fs::write(place.path("mine/letters.txt"), "dear").unwrap();
+    assert!(refused(&["verify", "--data", &place.text("mine")], 2).contains("no log in"));
+    let left = std::fs::read_dir(place.path("mine")).unwrap().count();
+    assert_eq!(left, 1, "nothing is put beside it");
     let words = refused(
         &[
             "serve",

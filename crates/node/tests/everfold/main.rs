@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what supports a test fails with it")]
 
+mod backup;
 mod bench;
 mod commands;
 mod crash;

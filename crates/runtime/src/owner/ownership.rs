@@ -111,8 +111,12 @@ impl Owner {
                     self.serve(claim, tail).await
                 }
                 Err(error) => {
-                    let lasting =
-                        matches!(error, OwnerError::Stopped(_) | OwnerError::NoPartition(_));
+                    let lasting = matches!(
+                        error,
+                        OwnerError::Stopped(_)
+                            | OwnerError::ReadOnly(_)
+                            | OwnerError::NoPartition(_)
+                    );
                     self.ready.send_replace(Some(Err(error.clone())));
                     let reason = error.to_string();
                     let partition = self.partition;
