@@ -222,8 +222,10 @@ impl Work<'_> {
             Ok::<_, std::io::Error>((length, bytes))
         };
         let name = file_name(kept.generation, kept.form);
-        let same = || Ok(end(self.source, &name)? == end(&**self.target, &kept.name)?);
-        kept.form == Form::Plain || same().unwrap_or_else(|_: std::io::Error| false)
+        let same = || {
+            Ok::<_, std::io::Error>(end(self.source, &name)? == end(&**self.target, &kept.name)?)
+        };
+        kept.form == Form::Plain || same().is_ok_and(|same| same)
     }
 
     /// A name for a full segment's copy that the manifest before does not know: what it names is
