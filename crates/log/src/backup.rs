@@ -4,6 +4,7 @@
 //! that a manifest names are never changed, so a backup that is cut short leaves the one before it.
 
 mod copy;
+mod history;
 mod manifest;
 mod restore;
 mod view;

@@ -109,7 +109,9 @@ impl Scrubber {
         let length = |(generation, form): (&u64, &Form)| bytes_of(&*self.disk, *generation, *form);
         let total: u64 = full.iter().filter_map(|segment| length(segment).ok()).sum();
         let mut check = Check::without_versions();
-        let indexes = Indexes::of(&self.source.runs, self.incarnation, Vec::new());
+        let mut indexes = Indexes::of(&self.source.runs, self.incarnation, Vec::new());
+        // Segments were filled, and indexed, since they were listed.
+        indexes.expect(&full);
         check.indexes = Some(indexes);
         let mut done = 0;
         for generation in full.keys().copied() {

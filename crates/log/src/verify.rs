@@ -80,7 +80,9 @@ pub(crate) fn whole(
         total += bytes_of(disk, *generation, *form).unwrap_or_default();
     }
     if let Some(identity) = header_somewhere(disk, &forms).map(|header| header.identity) {
-        check.indexes = Some(Indexes::open(disk, &names, identity.incarnation));
+        let mut indexes = Indexes::open(disk, &names, identity.incarnation);
+        indexes.expect(&forms);
+        check.indexes = Some(indexes);
     }
     let mut expected = None;
     for (generation, form) in &forms {

@@ -106,12 +106,24 @@ fn a_log_in_use_is_backed_up_in_steps_and_goes_on_where_it_is_restored() {
     assert_eq!(contents(&back)[0].len(), now_there.len() + 41);
 }
 
+/// What a job that blocks comes to, beside the tasks.
+async fn aside<T: Send + 'static>(
+    world: &Arc<dyn World>,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let (done, result) = tokio::sync::oneshot::channel();
+    let run = move || {
+        let _ = done.send(job());
+    };
+    world.block("aside", Box::new(run));
+    result.await.unwrap()
+}
+
 /// Attacks: segments are packed, their files renamed, zeroed and used again while they are copied.
-#[test]
-fn a_backup_during_writes_holds_a_prefix() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_during_writes_holds_a_prefix() {
     let place = tempfile::tempdir().unwrap();
-    runtime.block_on(async {
+    {
         for on_files in [false, true] {
             let world: Arc<dyn World> = System::current();
             let disk: Arc<dyn Disk> = if on_files {
@@ -126,7 +138,9 @@ fn a_backup_during_writes_holds_a_prefix() {
             for partition in [P0, P1] {
                 let (log, room) = (Arc::clone(&log), Arc::clone(&room));
                 let mut owner = Owner::after(log.claim(partition).await.unwrap(), partition);
-                writers.push(tokio::spawn(async move {
+                let (end, ended) = tokio::sync::oneshot::channel();
+                writers.push(ended);
+                let writer = async move {
                     let mut version = 0;
                     while let Ok(permit) = room.acquire().await {
                         permit.forget();
@@ -135,7 +149,9 @@ fn a_backup_during_writes_holds_a_prefix() {
                         let batch = owner.batch(records);
                         log.append(partition, owner.epoch, batch).await.unwrap();
                     }
-                }));
+                    let _ = end.send(());
+                };
+                world.spawn("writer", Box::pin(writer));
             }
             let target: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
             let mut grown = 0;
@@ -147,7 +163,7 @@ fn a_backup_during_writes_holds_a_prefix() {
                 } else {
                     let (source, target) = (Arc::clone(&disk), Arc::clone(&target));
                     let job = move || backup(&*source, &target, &mut |_, _| {});
-                    tokio::task::spawn_blocking(job).await.unwrap().unwrap()
+                    aside(&world, job).await.unwrap()
                 };
                 assert!(done.records >= grown);
                 grown = done.records;
@@ -158,7 +174,7 @@ fn a_backup_during_writes_holds_a_prefix() {
                     assert_eq!(found.records, done.records);
                     contents(&back)
                 };
-                let copies = tokio::task::spawn_blocking(job).await.unwrap();
+                let copies = aside(&world, job).await;
                 for (partition, mut ours) in [P0, P1].into_iter().zip(copies) {
                     let mut after = everfold_engine::Offset(0);
                     let wanted = ours.len();
@@ -189,7 +205,7 @@ fn a_backup_during_writes_holds_a_prefix() {
                 "{names:?}"
             );
         }
-    });
+    }
 }
 
 /// What is there when a process is killed and the machine goes on.

@@ -207,18 +207,18 @@ fn indexes_are_compared_with_their_segments() {
 }
 
 /// Attacks: segments that are packed and used again while they are read back.
-#[test]
-fn a_scrub_beside_writes_finds_no_damage() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrub_beside_writes_finds_no_damage() {
+    {
         let world: Arc<dyn World> = everfold_engine::world::System::current();
         let mut options = options();
         options.plain_segments = 0;
-        let log = Log::open(Arc::new(MemoryDisk::new()), world, options).unwrap();
+        let log = Log::open(Arc::new(MemoryDisk::new()), Arc::clone(&world), options).unwrap();
         let mut owner = Owner::after(log.claim(P0).await.unwrap(), P0);
         let room = Arc::new(tokio::sync::Semaphore::new(0));
         let (writes, permits) = (Arc::clone(&log), Arc::clone(&room));
-        let writer = tokio::spawn(async move {
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let writer = async move {
             let mut version = 0;
             while let Ok(permit) = permits.acquire().await {
                 permit.forget();
@@ -226,7 +226,9 @@ fn a_scrub_beside_writes_finds_no_damage() {
                 let batch = owner.batch(vec![event("a", version, vec![5; 3000])]);
                 writes.append(P0, owner.epoch, batch).await.unwrap();
             }
-        });
+            let _ = end.send(());
+        };
+        world.spawn("writer", Box::pin(writer));
         for round in 0..30 {
             room.add_permits(60);
             let found = log.scrub(|_, _| {}).await.unwrap();
@@ -235,8 +237,8 @@ fn a_scrub_beside_writes_finds_no_damage() {
             log.wait(P0, Offset(round * 60)).await.unwrap();
         }
         room.close();
-        writer.await.unwrap();
+        ended.await.unwrap();
         assert!(log.scrub(|_, _| {}).await.unwrap().segments > 10);
         log.close().await;
-    });
+    }
 }

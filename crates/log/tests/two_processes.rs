@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use everfold_engine::engine::ReadLimit;
 use everfold_engine::world::System;
-use everfold_engine::{Engine, EntityKey, Offset, Record};
+use everfold_engine::{Engine, EntityKey, Offset, Record, World};
 use everfold_log::{Directory, Disk, Log, MemoryDisk, backup, restore};
 
 use support::*;
@@ -19,18 +19,28 @@ use support::*;
 const WRITE: &str = "--write-to";
 
 /// Without a harness: this program is also the process that writes.
-fn main() {
+#[tokio::main]
+async fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
     match arguments.iter().position(|argument| argument == WRITE) {
-        Some(at) => runtime.block_on(write(Path::new(&arguments[at + 1]))),
+        Some(at) => write(Path::new(&arguments[at + 1])).await,
         // Listing tests runs none.
         None if arguments.iter().any(|argument| argument == "--list") => {}
         None => {
-            runtime.block_on(what_was_acknowledged_is_read_and_what_is_read_survives());
+            what_was_acknowledged_is_read_and_what_is_read_survives().await;
             println!("test what_was_acknowledged_is_read_and_what_is_read_survives ... ok");
         }
     }
+}
+
+/// What a job that blocks comes to, beside the tasks.
+async fn aside<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, result) = tokio::sync::oneshot::channel();
+    let run = move || {
+        let _ = done.send(job());
+    };
+    System::current().block("aside", Box::new(run));
+    result.await.unwrap()
 }
 
 /// Appends for ever, and says what was acknowledged.
@@ -83,7 +93,7 @@ async fn what_was_acknowledged_is_read_and_what_is_read_survives() {
                     let source = Directory::read_only(&path).unwrap();
                     backup(&source, &copies, &mut |_, _| {}).unwrap()
                 };
-                let done = tokio::task::spawn_blocking(job).await.unwrap();
+                let done = aside(job).await;
                 assert!(done.records >= acknowledged);
             }
             let chunk = reader.read(P0, after, ReadLimit::default()).await.unwrap();
@@ -133,7 +143,7 @@ async fn what_was_acknowledged_is_read_and_what_is_read_survives() {
             let log = Log::open(Arc::new(back), Still::eager(), small()).unwrap();
             all(&log, P0)
         };
-        let restored = tokio::task::spawn_blocking(job).await.unwrap();
+        let restored = aside(job).await;
         assert_eq!(restored[..], kept[..restored.len()]);
     }
 }

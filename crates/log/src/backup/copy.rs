@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::history::check_history;
 use super::manifest::{Manifest, SUFFIX, Stored, belongs};
 use super::view::View;
-use super::{BackedUp, BackupError, read_pieces};
+use super::{BackedUp, BackupError};
 use crate::cache::ReadCache;
 use crate::disk::{Access, Disk};
 use crate::error::OpenError;
 use crate::index::Subjects;
 use crate::open::{
-    LOCK, Survey, check_length, header_of, read_whole, refuse_unfinished, segment_in_any_form,
-    segment_of, survey,
+    LOCK, Survey, check_length, read_whole, refuse_unfinished, segment_in_any_form, segment_of,
+    survey,
 };
 use crate::partition::Shard;
 use crate::prefix::{load_settled, look_again};
@@ -151,13 +152,13 @@ fn clear(target: &dyn Disk, manifest: &Manifest) {
 }
 
 /// A log at some moment.
-struct Moment {
-    survey: Survey,
+pub(super) struct Moment {
+    pub(super) survey: Survey,
     /// The segment that is being written.
-    bytes: Bytes,
+    pub(super) bytes: Bytes,
     /// Where its frames end.
     end: u64,
-    ends: Vec<PartitionStart>,
+    pub(super) ends: Vec<PartitionStart>,
 }
 
 impl Moment {
@@ -230,8 +231,10 @@ impl Work<'_> {
             Ok::<_, std::io::Error>((length, bytes))
         };
         let name = file_name(kept.generation, kept.form);
-        let same = || Ok(end(self.source, &name)? == end(&**self.target, &kept.name)?);
-        kept.form == Form::Plain || same().unwrap_or_else(|_: std::io::Error| false)
+        let same = || {
+            Ok::<_, std::io::Error>(end(self.source, &name)? == end(&**self.target, &kept.name)?)
+        };
+        kept.form == Form::Plain || same().is_ok_and(|same| same)
     }
 
     /// A name for a full segment's copy that the manifest before does not know: what it names is
@@ -382,82 +385,4 @@ fn check_sealed(
         file.block(entry, false)?;
     }
     Ok(())
-}
-
-/// A backup is gone on with only if the log holds all that it holds.
-fn check_history(
-    source: &dyn Disk,
-    target: &Arc<dyn Disk>,
-    before: &Manifest,
-    moment: &Moment,
-) -> Result<(), BackupError> {
-    let directory = target.description().path;
-    let (ours, theirs) = (&moment.survey.active.header.identity, &before.identity);
-    if ours != theirs {
-        let name = |identity: &everfold_engine::engine::Identity| {
-            format!(
-                "log {} of site {}, incarnation {}",
-                identity.log, identity.site, identity.incarnation
-            )
-        };
-        return Err(BackupError::OtherLog {
-            directory,
-            theirs: name(theirs),
-            ours: name(ours),
-        });
-    }
-    let ahead = before
-        .ends
-        .iter()
-        .zip(&moment.ends)
-        .any(|(then, now)| then.last > now.last);
-    if ahead {
-        return Err(BackupError::Ahead { directory });
-    }
-    // The last segment's header says how every partition stood, links included; its frames go on
-    // from there.
-    let Some(last) = before.segments.last() else {
-        return Ok(());
-    };
-    let active = &moment.survey.active.header;
-    let view = View::new(Arc::clone(target), std::slice::from_ref(last));
-    let copied = header_of(&view, last.generation);
-    let copied = copied.map_err(|error| BackupError::Damaged(broken(last, &error)))?;
-    let same = if last.generation == active.generation {
-        copied == *active && starts_with(target, last, &moment.bytes)?
-    } else {
-        match look_again(|| segment_in_any_form(source, last.generation)) {
-            Ok(found) => found.header == copied,
-            // It was trimmed away: nothing of the backup is kept.
-            Err(OpenError::MissingSegment { .. } | OpenError::Io { .. }) => {
-                last.generation < active.generation
-            }
-            Err(error) => return Err(error.into()),
-        }
-    };
-    if same {
-        Ok(())
-    } else {
-        Err(BackupError::Ahead { directory })
-    }
-}
-
-/// Whether a segment's bytes begin as they were copied.
-fn starts_with(target: &Arc<dyn Disk>, part: &Stored, bytes: &[u8]) -> Result<bool, BackupError> {
-    let mut same = true;
-    let read = read_pieces(&**target, &part.name, part.part, &mut |at, piece| {
-        same &= bytes.get(at as usize..at as usize + piece.len()) == Some(piece);
-        Ok(())
-    });
-    read.map_err(BackupError::io(&part.name))?;
-    Ok(same)
-}
-
-fn broken(stored: &Stored, error: &OpenError) -> crate::error::Damage {
-    crate::error::Damage {
-        file: stored.name.clone(),
-        at: 0,
-        expected: "the copy of a segment".into(),
-        found: error.to_string(),
-    }
 }

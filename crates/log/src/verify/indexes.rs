@@ -1,5 +1,6 @@
 //! Whether indexes say what the segments do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use everfold_engine::Record;
@@ -10,6 +11,7 @@ use crate::cache::ReadCache;
 use crate::disk::Disk;
 use crate::error::Damage;
 use crate::index::{FramePlace, Key, Run, Runs, Subjects, decode_frame, decode_postings};
+use crate::segments::Form;
 
 /// Indexes, and what the segments under them hold: sums over entries, which need no order.
 pub(crate) struct Indexes {
@@ -83,6 +85,14 @@ impl Indexes {
             if compared.plain.last() != Some(&generation) {
                 compared.plain.push(generation);
             }
+        }
+    }
+
+    /// These segments will be noted: an index over others too cannot be compared.
+    pub(crate) fn expect(&mut self, segments: &BTreeMap<u64, Form>) {
+        for compared in &mut self.compared {
+            let (first, last) = compared.run.generations();
+            compared.comparable = (first..=last).all(|one| segments.contains_key(&one));
         }
     }
 
