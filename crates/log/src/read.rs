@@ -65,7 +65,7 @@ impl Source {
     }
 
     /// The last offset before everything that is left of a partition.
-    fn begin(&self, partition: Partition) -> Result<Offset, ReadError> {
+    pub(crate) fn begin(&self, partition: Partition) -> Result<Offset, ReadError> {
         if !self.is_trimmed() {
             return Ok(Offset(0));
         }

@@ -177,6 +177,30 @@ fn segments_go_only_behind_baselines_of_all_their_entities() {
 }
 
 #[test]
+fn all_full_segments_may_go() {
+    let disk = MemoryDisk::new();
+    let log = open_small(&disk);
+    let mut owner = Owner::of(&log, P0);
+    fill(&log, &mut owner, 1..=60);
+    // Both lie in one segment, which is not full yet.
+    let end = owner.append(&log, vec![baseline("a", 60), baseline("b", 60)]);
+    let trimmed = now(log.trim(Trim::Before(vec![end, Offset(0)]))).unwrap();
+    assert!(trimmed.records > 80, "{trimmed:?}");
+    let check = |log: &Log| {
+        assert_eq!(all(log, P0)[0].local.offset.0, trimmed.records + 1);
+        assert_eq!(history(log, "b", 0), [(Kind::Baseline, 60)]);
+    };
+    check(&log);
+    now(log.close());
+    whole(&disk);
+    let log = open_small(&disk);
+    check(&log);
+    let limit = ReadLimit::default();
+    let chunk = now(log.read(P1, Offset(0), limit)).unwrap();
+    assert!(chunk.records.is_empty() && chunk.next == chunk.safe_head);
+}
+
+#[test]
 fn an_empty_request_and_a_wrong_one_are_answered() {
     let log = open_small(&MemoryDisk::new());
     let wrong = now(log.trim(Trim::Before(vec![Offset(1)])));

@@ -35,6 +35,8 @@ impl Log {
         links: Links,
     ) -> Result<Chunk, ReadError> {
         let shard = self.readable(partition)?;
+        // Where history was trimmed, what is left may all be in memory.
+        let after = after.max(self.source.begin(partition)?);
         let (safe_head, found) = {
             let state = shard.state();
             (
