@@ -33,6 +33,50 @@ impl Timestamp {
     }
 }
 
+/// A text that says no time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no time: write 2026-01-31, or 2026-01-31T14:05:00Z in UTC")]
+pub struct NotATime(String);
+
+impl std::str::FromStr for Timestamp {
+    type Err = NotATime;
+
+    /// A day, or a time in UTC as RFC 3339 writes it; a fraction of up to six digits.
+    fn from_str(text: &str) -> Result<Self, NotATime> {
+        let parse = || {
+            let (day, time) = match text.split_once('T') {
+                Some((day, time)) => (day, time.strip_suffix('Z')?),
+                None => (text, "00:00:00"),
+            };
+            let number = |text: &str, digits: usize| {
+                let right = text.len() == digits && text.bytes().all(|b| b.is_ascii_digit());
+                right.then(|| text.parse::<u32>().ok()).flatten()
+            };
+            let mut parts = day.split('-');
+            let year = number(parts.next()?, 4)?;
+            let (month, day) = (number(parts.next()?, 2)?, number(parts.next()?, 2)?);
+            if parts.next().is_some() || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+                return None;
+            }
+            let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+            let micros = number(fraction, fraction.len().clamp(1, 6))?;
+            let micros = micros * 10_u32.pow(6 - fraction.len() as u32);
+            let mut parts = time.split(':');
+            let (hour, minute) = (number(parts.next()?, 2)?, number(parts.next()?, 2)?);
+            let second = number(parts.next()?, 2)?;
+            if parts.next().is_some() || hour > 23 || minute > 59 || second > 60 {
+                return None;
+            }
+            let start = Self::from_date(i64::from(year), month, day);
+            let seconds = i64::from(hour * 3600 + minute * 60 + second);
+            // The 31st of a month of 30 days is no day.
+            let is_day = start.date() == (i64::from(year), month, day);
+            is_day.then_some(Self(start.0 + seconds * 1_000_000 + i64::from(micros)))
+        };
+        parse().ok_or_else(|| NotATime(text.to_owned()))
+    }
+}
+
 impl std::fmt::Display for Timestamp {
     /// RFC 3339 in UTC, with microseconds where there are any.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -141,6 +185,32 @@ impl Stamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_read_as_they_are_written() {
+        for text in ["1998-06-30T00:00:00Z", "2026-02-28T23:59:59.000120Z"] {
+            let time: Timestamp = text.parse().unwrap();
+            assert_eq!(time.to_string(), text);
+        }
+        let day: Timestamp = "1998-06-30".parse().unwrap();
+        assert_eq!(day, Timestamp::from_date(1998, 6, 30));
+        let half: Timestamp = "1970-01-01T00:00:00.5Z".parse().unwrap();
+        assert_eq!(half, Timestamp(500_000));
+        for text in [
+            "",
+            "yesterday",
+            "2026-02-30",
+            "2026-13-01",
+            "26-01-01",
+            "2026-01-01T10:00:00",
+            "2026-01-01T25:00:00Z",
+            "2026-01-01T10:00Z",
+            "2026-01-01T10:00:00.1234567Z",
+            "2026-01-+1",
+        ] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn dates_round_trip() {

@@ -7,4 +7,5 @@ pub mod entity;
 pub mod events;
 pub mod restore;
 pub mod serve;
+pub mod trim;
 pub mod verify;

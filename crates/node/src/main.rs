@@ -35,6 +35,8 @@ enum Command {
     Backup(commands::backup::Arguments),
     /// Make a log of a backup
     Restore(commands::restore::Arguments),
+    /// Let go of history that baselines stand for
+    Trim(commands::trim::Arguments),
     /// Measure how fast this machine is with it
     Bench(commands::bench::Arguments),
 }
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Entity(entity) => commands::entity::run(entity),
         Command::Backup(backup) => commands::backup::run(backup),
         Command::Restore(restore) => commands::restore::run(restore),
+        Command::Trim(trim) => commands::trim::run(trim),
         Command::Bench(bench) => commands::bench::run(bench),
     };
     failure::exit_code(outcome)

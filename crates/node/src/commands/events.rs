@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::client::{Server, escaped};
 use crate::demo::directory::log_in;
-use crate::inspect::events::{self, Wanted};
+use crate::inspect::events::{self, Asked, Wanted};
 use crate::inspect::{begin, record};
 use crate::output;
 use crate::store;
@@ -41,9 +41,8 @@ pub struct Arguments {
     /// Of one entity only
     #[arg(long, value_name = "TYPE-ID", conflicts_with = "partition")]
     entity: Option<String>,
-    /// Of one type only
-    #[arg(long = "type", value_name = "TYPE")]
-    event_type: Option<String>,
+    #[command(flatten)]
+    asked: Asked,
     /// Begin after a position token; with --partition an offset, with --entity a version
     #[arg(long, value_name = "PLACE")]
     after: Option<String>,
@@ -149,10 +148,9 @@ fn path(arguments: &Arguments, after: Option<&str>, limit: usize) -> String {
     let parts = [
         ("partition", number.as_deref()),
         ("entity", arguments.entity.as_deref()),
-        ("type", arguments.event_type.as_deref()),
         ("after", after),
     ];
-    for (name, value) in parts {
+    for (name, value) in parts.into_iter().chain(arguments.asked.parts()) {
         if let Some(value) = value {
             path.push_str(&format!("&{name}={}", escaped(value)));
         }
@@ -168,7 +166,7 @@ async fn read(
 ) -> anyhow::Result<Found> {
     let wanted = Wanted {
         partition: arguments.partition.map(Partition),
-        event_type: arguments.event_type.clone(),
+        query: arguments.asked.query().map_err(anyhow::Error::msg)?,
         all_kinds: false,
     };
     if let Some(entity) = &arguments.entity {
@@ -179,16 +177,12 @@ async fn read(
         let next = records
             .last()
             .map_or(version, |record| record.local.version);
-        let fits = |record: &Value| {
-            let wanted = arguments.event_type.as_deref();
-            wanted.is_none_or(|wanted| record["type"] == wanted)
-        };
         return Ok(Found {
             more: records.len() == limit,
             events: records
                 .iter()
+                .filter(|record| Asked::wants(&wanted.query, record))
                 .map(|record| record::shown(record))
-                .filter(fits)
                 .collect(),
             next: next.to_string(),
         });

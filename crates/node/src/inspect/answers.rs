@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::events::{self, Page, Wanted};
+use super::events::{self, Asked, Page, Wanted};
 use super::record;
 use crate::demo::figures::count_events;
 
@@ -78,6 +78,10 @@ struct Events {
     entity: Option<String>,
     #[serde(rename = "type")]
     event_type: Option<String>,
+    entity_type: Option<String>,
+    label: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
     after: Option<String>,
     limit: Option<usize>,
     /// The last ones instead of the first ones.
@@ -91,13 +95,21 @@ pub(super) async fn events(State(node): State<Arc<Node>>, uri: Uri) -> Answer {
     let asked: Events = query(&uri)?;
     let limit = limit(asked.limit, 100)?;
     let engine = &**node.engine();
+    let what = Asked {
+        event_type: asked.event_type,
+        entity_type: asked.entity_type,
+        label: asked.label,
+        since: asked.since,
+        until: asked.until,
+    };
+    let query = what.query().map_err(Failure::bad_request)?;
     if let Some(entity) = &asked.entity {
         let after = number(asked.after.as_deref(), "a version of the entity")?;
         let entity = EntityKey::of_stream(entity);
         let found = events::of_entity(engine, &entity, after, limit).await?;
         let next = found.last().map_or(after, |record| record.local.version);
         let more = found.len() == limit;
-        let wanted = |record: &&Arc<_>| is_of_type(record, asked.event_type.as_deref());
+        let wanted = |record: &&Arc<_>| Asked::wants(&query, record);
         let shown: Vec<Value> = found
             .iter()
             .filter(wanted)
@@ -109,7 +121,7 @@ pub(super) async fn events(State(node): State<Arc<Node>>, uri: Uri) -> Answer {
     }
     let wanted = Wanted {
         partition: asked.partition.map(Partition),
-        event_type: asked.event_type,
+        query,
         all_kinds: asked.all_kinds,
     };
     if let Some(partition) = wanted.partition
@@ -134,10 +146,6 @@ pub(super) async fn events(State(node): State<Arc<Node>>, uri: Uri) -> Answer {
     Ok(Json(
         json!({ "events": shown, "next": next.to_string(), "more": more }),
     ))
-}
-
-fn is_of_type(record: &everfold::engine::Record, event_type: Option<&str>) -> bool {
-    event_type.is_none_or(|wanted| *record.portable.event_type == *wanted)
 }
 
 fn number(text: Option<&str>, what: &str) -> Result<u64, Failure> {

@@ -3,26 +3,97 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use everfold::engine::engine::{Engine, ReadError, ReadLimit};
+use everfold::engine::engine::{Engine, Query, ReadError, ReadLimit};
 use everfold::engine::record::Kind;
-use everfold::engine::{EntityKey, Offset, Partition, Position, Record};
+use everfold::engine::{EntityKey, Offset, Partition, Position, Record, Timestamp};
 
 /// Which events.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// Of one partition only.
     pub partition: Option<Partition>,
-    /// Of one type only.
-    pub event_type: Option<String>,
-    /// Every kind of record, not only events.
+    /// What they are.
+    pub query: Query,
+    /// Every kind of record, not only events; of the query only types of events count.
     pub all_kinds: bool,
 }
 
 impl Wanted {
     fn fits(&self, record: &Record) -> bool {
-        let of_kind = self.all_kinds || record.kind == Kind::Event;
-        let event_type = self.event_type.as_deref();
-        of_kind && event_type.is_none_or(|wanted| *record.portable.event_type == *wanted)
+        let types = &self.query.event_types;
+        match self.all_kinds {
+            true => types.is_empty() || types.contains(&record.portable.event_type),
+            false => self.query.matches(record),
+        }
+    }
+
+    /// Whether most records are none of these, so that an index is worth asking.
+    fn is_choosy(&self) -> bool {
+        !self.all_kinds && self.query != Query::default()
+    }
+}
+
+/// What a query is made of, as people write it.
+#[derive(Clone, Debug, Default, serde::Deserialize, clap::Args)]
+pub struct Asked {
+    /// Of one type only
+    #[arg(long = "type", value_name = "TYPE")]
+    #[serde(rename = "type")]
+    pub event_type: Option<String>,
+    /// Of entities of one type only
+    #[arg(long, value_name = "TYPE")]
+    pub entity_type: Option<String>,
+    /// With this label; several with commas between are all wanted
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub label: Option<String>,
+    /// Recorded then or later: a day or a time in UTC, 2026-01-31T14:05:00Z for example
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Recorded before
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+}
+
+impl Asked {
+    /// Each part by its name in a URL.
+    pub fn parts(&self) -> [(&'static str, Option<&str>); 5] {
+        [
+            ("type", self.event_type.as_deref()),
+            ("entity_type", self.entity_type.as_deref()),
+            ("label", self.label.as_deref()),
+            ("since", self.since.as_deref()),
+            ("until", self.until.as_deref()),
+        ]
+    }
+
+    /// Whether a record of an entity's history is asked for; a baseline stands for events.
+    pub fn wants(query: &Query, record: &Record) -> bool {
+        query.matches(record) || (record.kind == Kind::Baseline && *query == Query::default())
+    }
+
+    /// The query.
+    ///
+    /// # Errors
+    /// A label without a value, or a time that is none.
+    pub fn query(&self) -> Result<Query, String> {
+        let one = |text: &Option<String>| text.iter().map(|text| text.clone().into()).collect();
+        let time = |text: &Option<String>| {
+            let time = text.as_ref().map(|text| text.parse::<Timestamp>());
+            time.transpose().map_err(|error| error.to_string())
+        };
+        let mut labels = Vec::new();
+        for label in self.label.iter().flat_map(|labels| labels.split(',')) {
+            let pair = label.split_once('=');
+            let (name, value) = pair.ok_or_else(|| format!("label {label:?}: write name=value"))?;
+            labels.push((name.to_owned().into(), value.to_owned().into()));
+        }
+        Ok(Query {
+            event_types: one(&self.event_type),
+            entity_types: one(&self.entity_type),
+            labels,
+            since: time(&self.since)?,
+            until: time(&self.until)?,
+        })
     }
 }
 
@@ -67,7 +138,7 @@ pub async fn after(
             break;
         }
         for lane in &mut lanes {
-            lane.fill(engine, &mut next, limit).await?;
+            lane.fill(engine, &mut next, limit, wanted).await?;
         }
         let first = lanes.iter_mut().filter(|lane| !lane.waiting.is_empty());
         let first = first.min_by_key(|lane| lane.waiting.front().map(|r| r.local.stamp));
@@ -103,7 +174,7 @@ pub async fn last(engine: &dyn Engine, wanted: &Wanted, limit: usize) -> Result<
     let mut records = Vec::new();
     for lane in &mut lanes {
         while lane.after < lane.head {
-            lane.fill(engine, &mut next, limit).await?;
+            lane.fill(engine, &mut next, limit, wanted).await?;
             records.extend(lane.waiting.drain(..).filter(|record| wanted.fits(record)));
         }
         next.advance(lane.partition, lane.after);
@@ -159,6 +230,7 @@ impl Lane {
         engine: &dyn Engine,
         next: &mut Position,
         limit: usize,
+        wanted: &Wanted,
     ) -> Result<(), ReadError> {
         while self.waiting.is_empty() && self.after < self.head {
             next.advance(self.partition, self.after);
@@ -166,9 +238,16 @@ impl Lane {
                 records: limit.clamp(16, 1024),
                 ..ReadLimit::default()
             };
-            let chunk = engine
-                .read_chained(self.partition, self.after, limit)
-                .await?;
+            let chunk = if wanted.is_choosy() {
+                let query = &wanted.query;
+                engine
+                    .find(self.partition, query, self.after, limit.records)
+                    .await?
+            } else {
+                engine
+                    .read_chained(self.partition, self.after, limit)
+                    .await?
+            };
             if chunk.next <= self.after {
                 self.head = self.after;
                 break;

@@ -33,6 +33,99 @@ fn lines(arguments: &[&str]) -> Vec<Value> {
         .collect()
 }
 
+/// Refused with a word on why.
+fn says(arguments: &[&str], why: &str) {
+    let output = run(arguments);
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && words.contains(why),
+        "{arguments:?}: {words}"
+    );
+}
+
+#[test]
+fn events_are_found_by_what_they_are() {
+    let place = loaded();
+    let data = place.text("demo");
+    let find = |arguments: &[&str]| {
+        let mut all = vec!["events", "--json", "--data", &data];
+        all.extend(arguments);
+        lines(&all)
+    };
+    let all = find(&[]);
+    let of = |name: &str, value: &str| {
+        let wanted = all.iter().filter(|event| event[name] == value);
+        wanted.cloned().collect::<Vec<_>>()
+    };
+    let unlinked = |mut events: Vec<Value>| {
+        events
+            .iter_mut()
+            .for_each(|event| event["link"] = Value::Null);
+        events
+    };
+    assert_eq!(
+        unlinked(find(&["--type", "Opened"])),
+        unlinked(of("type", "Opened"))
+    );
+    let orders = find(&["--entity-type", "order"]);
+    assert!(!orders.is_empty() && orders.len() < all.len());
+    assert!(
+        orders
+            .iter()
+            .all(|event| event["entity"].as_str().unwrap().starts_with("order-"))
+    );
+    let recorded = all[all.len() / 2]["recorded"].as_str().unwrap();
+    let (before, since) = (find(&["--until", recorded]), find(&["--since", recorded]));
+    assert_eq!(before.len() + since.len(), all.len());
+    assert_eq!(find(&["--until", "1999-01-01"]), Vec::<Value>::new());
+    says(
+        &["events", "--data", &data, "--since", "soon"],
+        "is no time",
+    );
+    says(&["events", "--data", &data, "--label", "red"], "name=value");
+}
+
+#[test]
+fn a_customers_past_is_trimmed() {
+    let place = loaded();
+    let data = place.text("demo");
+    let entity = |data: &str| answer(&["entity", "--json", "--data", data, "customer-00003"]);
+    let before = entity(&data);
+    // All of this small log lies in a segment that is not full yet.
+    let trimmed = answer(&[
+        "trim",
+        "--json",
+        "--data",
+        &data,
+        "--entity",
+        "customer-00003",
+    ]);
+    assert_eq!(trimmed["records"], 0);
+    let after = entity(&data);
+    assert_eq!(
+        (&after["state"], &after["version"]),
+        (&before["state"], &before["version"])
+    );
+    says(
+        &["trim", "--data", &data, "--before", "2999-01-01"],
+        "24 hours",
+    );
+    says(
+        &["trim", "--data", &data, "--entity", "customer-none"],
+        "no events",
+    );
+    says(
+        &[
+            "trim",
+            "--data",
+            &place.text("nowhere"),
+            "--before",
+            "1999-01-01",
+        ],
+        "no log",
+    );
+}
+
 #[test]
 fn events_are_printed_once_each_in_order() {
     let place = loaded();
