@@ -1,0 +1,189 @@
+//! Trimming through the node beside what it promises of commands.
+
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "in a test a fault is a panic"
+)]
+
+mod bank;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bank::*;
+use everfold::engine::engine;
+use everfold::engine::world::{System, new_id};
+use everfold::engine::{Timestamp, Uuid, World};
+use everfold::{Node, NodeOptions, StateOptions, StateStore};
+use everfold_log::{Log, Options};
+
+/// The system's world, some time later.
+struct Later {
+    inner: Arc<dyn World>,
+    by: Duration,
+}
+
+impl World for Later {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.inner.now().0 + self.by.as_micros() as i64)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.inner.elapsed()
+    }
+
+    fn random(&self) -> u64 {
+        self.inner.random()
+    }
+
+    fn spawn(&self, name: &'static str, task: engine::BoxFuture<'static, ()>) {
+        self.inner.spawn(name, task);
+    }
+
+    fn sleep(&self, time: Duration) -> engine::BoxFuture<'static, ()> {
+        self.inner.sleep(time)
+    }
+
+    fn block(&self, name: &'static str, job: Box<dyn FnOnce() + Send>) {
+        self.inner.block(name, job);
+    }
+
+    fn drive(
+        &self,
+        name: &'static str,
+        machine: Box<dyn everfold::engine::world::Machine>,
+    ) -> Arc<dyn everfold::engine::world::Poke> {
+        self.inner.drive(name, machine)
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// `days` from now, over small segments.
+async fn open(path: &Path, days: u32, store: StateStore) -> Node {
+    let world: Arc<dyn World> = Arc::new(Later {
+        inner: System::current(),
+        by: DAY * days,
+    });
+    let mut options = Options::default();
+    options.partitions = Some(2);
+    options.first_segment_bytes = 16 << 10;
+    options.segment_bytes = 16 << 10;
+    options.tail_bytes = 16 << 10;
+    let log = Log::open_directory(path, world.clone(), options).unwrap();
+    let state = StateOptions {
+        store,
+        ..StateOptions::default()
+    };
+    let options = NodeOptions {
+        state,
+        ..NodeOptions::default()
+    };
+    bank().open_on(log, world, options).await.unwrap()
+}
+
+async fn deposit(node: &Node, account: &str, times: i64) {
+    for _ in 0..times {
+        let id = AccountId::from(account.to_owned());
+        node.entity::<Account>(id)
+            .send(Deposit { amount: 1 })
+            .await
+            .unwrap();
+    }
+}
+
+async fn balance(node: &Node, account: &str) -> (i64, u64) {
+    let id = AccountId::from(account.to_owned());
+    let entity = node.entity::<Account>(id);
+    entity
+        .read(|account, version| (account.balance, version))
+        .await
+        .unwrap()
+}
+
+/// A command of the last minute, whose record an entity's trim takes.
+async fn trimmed(path: &Path, store: StateStore) -> (Node, Uuid, u64) {
+    let node = open(path, 0, store).await;
+    let id = new_id(&**node.world());
+    let account = node.entity::<Account>("account 1");
+    account.send(Deposit { amount: 100 }).id(id).await.unwrap();
+    deposit(&node, "account 1", 40).await;
+    for n in 2..6 {
+        deposit(&node, &format!("account {n}"), 40).await;
+    }
+    node.caught_up().await.unwrap();
+    node.close().await;
+    let node = open(path, 0, store).await;
+    node.caught_up().await.unwrap();
+    let account = node.entity::<Account>("account 1");
+    // Known, and answered as before.
+    account.send(Deposit { amount: 100 }).id(id).await.unwrap();
+    assert_eq!(balance(&node, "account 1").await.0, 140);
+    let trimmed = node.trim_entity::<Account>("account 1").await.unwrap();
+    (node, id, trimmed.records)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_of_today_is_answered_after_its_entity_was_trimmed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (node, id, records) = trimmed(directory.path(), StateStore::Disk).await;
+    assert!(records > 10, "{records}");
+    let account = node.entity::<Account>("account 1");
+    let again = account.send(Deposit { amount: 100 }).id(id).await;
+    assert!(again.is_ok(), "{:?}", again.err());
+    assert_eq!(balance(&node, "account 1").await.0, 140);
+    node.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_of_today_is_not_executed_again_after_its_entity_was_trimmed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (node, id, records) = trimmed(directory.path(), StateStore::Memory).await;
+    assert!(records > 10, "{records}");
+    node.close().await;
+    let node = open(directory.path(), 0, StateStore::Memory).await;
+    let account = node.entity::<Account>("account 1");
+    let _ = account.send(Deposit { amount: 100 }).id(id).await;
+    assert_eq!(balance(&node, "account 1").await.0, 140);
+    node.close().await;
+}
+
+/// The stored table of ids ends with a record that is trimmed; then the process ends early. What is
+/// stored is taken for another log's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stored_table_of_ids_outlives_the_record_that_it_ends_with() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let node = open(path, 0, StateStore::Disk).await;
+    for n in 2..6 {
+        deposit(&node, &format!("account {n}"), 20).await;
+    }
+    deposit(&node, "account 1", 40).await;
+    let id = new_id(&**node.world());
+    let account = node.entity::<Account>("account 1");
+    account.send(Deposit { amount: 100 }).id(id).await.unwrap();
+    node.caught_up().await.unwrap();
+    node.close().await;
+    let node = open(path, 0, StateStore::Disk).await;
+    for n in 2..6 {
+        deposit(&node, &format!("account {n}"), 60).await;
+    }
+    node.caught_up().await.unwrap();
+    let trimmed = node.trim_entity::<Account>("account 1").await.unwrap();
+    assert!(trimmed.records > 40, "{trimmed:?}");
+    // What a process that ends here leaves.
+    let left = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(path).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), left.path().join(file.file_name())).unwrap();
+    }
+    node.close().await;
+    let node = open(left.path(), 0, StateStore::Disk).await;
+    assert_eq!(balance(&node, "account 1").await.0, 140);
+    let account = node.entity::<Account>("account 1");
+    let _ = account.send(Deposit { amount: 100 }).id(id).await;
+    assert_eq!(balance(&node, "account 1").await.0, 140);
+    node.close().await;
+}
