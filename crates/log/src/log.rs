@@ -80,17 +80,18 @@ impl Log {
         open::refuse_unfinished(&directory, &names)?;
         // Nothing is put into a directory that is not ours, not even the lock. Everything else is
         // looked at with the lock held: whoever had it until now may have gone on.
-        if let Err(error @ OpenError::Foreign { .. }) = open::survey(&*disk) {
-            return Err(error);
-        }
+        open::refuse_foreign(&directory, &names)?;
         let lock = disk.lock(LOCK).map_err(OpenError::io(LOCK))?;
         let lock = lock.ok_or_else(|| OpenError::InUse {
             directory: directory.clone(),
         })?;
-        if open::survey(&*disk)?.is_none() {
-            open::create(&*disk, &*world, &options)?;
-        }
-        let survey = open::survey(&*disk)?;
+        let survey = match open::survey(&*disk)? {
+            Some(survey) => Some(survey),
+            None => {
+                open::create(&*disk, &*world, &options)?;
+                open::survey(&*disk)?
+            }
+        };
         let survey = survey.ok_or_else(|| OpenError::MissingSegment {
             missing: crate::segment::name(1),
         })?;

@@ -27,7 +27,8 @@ pub(crate) use files::{
     MANIFEST, RESTORING, forms, header_somewhere, is_begun, refuse_unfinished, segment_in_any_form,
 };
 pub(crate) use survey::{
-    Segment, Survey, check_length, check_neighbours, header_of, read_whole, segment_of, survey,
+    Segment, Survey, check_length, check_neighbours, header_of, read_whole, refuse_foreign,
+    segment_of, survey,
 };
 
 /// The file whose lock keeps a second process away.
@@ -346,8 +347,16 @@ fn cut(
     let kept = recovered.end as usize - base;
     let mut cleared = Aligned::zeroed(length);
     cleared[..kept].copy_from_slice(&bytes[base..base + kept]);
+    // Of a segment that has just been begun the same goes for the header.
+    let first = recovered.frames.first();
+    let is_young = first.map(|found| found.header.flush) == last.map(|found| found.header.flush);
+    let mut header = Aligned::zeroed(segment.header.first_frame() as usize);
+    header.copy_from_slice(&segment.header.encode());
     let write = || {
         let file = disk.open(&segment.name, Access::Journal)?;
+        if is_young {
+            file.write_at(0, &header)?;
+        }
         file.write_at(base as u64, &cleared)?;
         file.sync()
     };

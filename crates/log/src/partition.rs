@@ -291,9 +291,17 @@ impl Tail {
 /// About how much memory a record takes.
 fn footprint(record: &Record) -> usize {
     let portable = &record.portable;
+    let labels = portable.labels.iter();
+    let reply = record.local.reply.as_ref();
     size_of::<Record>()
         + portable.payload.len()
         + portable.metadata.len()
         + portable.entity.id.len()
+        + portable.principal.len()
+        + portable.trace.len()
+        + labels
+            .map(|(name, value)| name.len() + value.len() + 64)
+            .sum::<usize>()
+        + reply.map_or(0, |reply| reply.body.len())
         + 64
 }

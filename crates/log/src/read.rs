@@ -129,13 +129,13 @@ impl Source {
     /// Segments are packed and their files used again while they are read: what was not found as
     /// it was is looked for once more.
     fn again_if_packed<T>(&self, read: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
-        let forms = self.segments.forms();
-        read().or_else(|error| {
-            if forms == self.segments.forms() {
-                return Err(error);
+        loop {
+            let changes = self.segments.changes();
+            match read() {
+                Err(_) if self.segments.changes() != changes => {}
+                done => return done,
             }
-            read()
-        })
+        }
     }
 
     fn holding(&self, partition: Partition, offset: Offset) -> Result<u64, ReadError> {
@@ -211,30 +211,6 @@ impl Source {
         ReadError::Damaged(format!(
             "segment {generation}: expected offset {offset} of partition {partition}, found none"
         ))
-    }
-
-    /// The records of frames that were looked up in memory; `otherwise` finds them if their segment
-    /// was packed meanwhile.
-    pub(crate) fn frames_or<T>(
-        &self,
-        frames: &[FramePlace],
-        links: Links,
-        wanted: &dyn Fn(u64) -> bool,
-        found: impl FnOnce(Vec<Arc<Record>>) -> T,
-        otherwise: impl FnOnce() -> Result<T, ReadError>,
-    ) -> Result<T, ReadError> {
-        match self.frames(frames, links, wanted) {
-            Ok(records) => Ok(found(records)),
-            Err(error) => {
-                let plain = |place: &FramePlace| {
-                    self.segments.form(u64::from(place.generation)) == Some(Form::Plain)
-                };
-                match frames.iter().all(plain) {
-                    true => Err(error),
-                    false => otherwise(),
-                }
-            }
-        }
     }
 
     /// Those records of frames that are wanted by their offset; the frames are in order of place.

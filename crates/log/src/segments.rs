@@ -54,6 +54,8 @@ struct State {
     forms: BTreeMap<u64, Form>,
     starts: Map<u64, Arc<[Start]>>,
     files: Map<u64, Opened>,
+    /// Counts changes of form and packed files that were written again.
+    changes: u64,
 }
 
 #[derive(Clone)]
@@ -77,6 +79,7 @@ impl Segments {
                 forms,
                 starts: seeded(0),
                 files: seeded(0),
+                changes: 0,
             }),
         }
     }
@@ -102,6 +105,12 @@ impl Segments {
         let mut state = self.write();
         state.forms.insert(generation, Form::Sealed);
         state.files.remove(&generation);
+        state.changes += 1;
+    }
+
+    /// Grows whenever what was read before may be found elsewhere.
+    pub(crate) fn changes(&self) -> u64 {
+        self.read().changes
     }
 
     /// Segments before `generation` are no longer there; they are returned.
@@ -109,6 +118,7 @@ impl Segments {
         let mut state = self.write();
         let kept = state.forms.split_off(&generation);
         let gone = std::mem::replace(&mut state.forms, kept);
+        state.changes += 1;
         for generation in gone.keys() {
             state.files.remove(generation);
             state.starts.remove(generation);
@@ -217,9 +227,10 @@ impl Segments {
         if let Some(Opened::Plain(file)) = self.read().files.get(&generation) {
             return Ok(Arc::clone(file));
         }
+        let changes = self.changes();
         let name = segment::name(generation);
         let file = self.disk.open(&name, Access::Read)?;
-        self.keep(generation, Opened::Plain(Arc::clone(&file)));
+        self.keep(generation, Opened::Plain(Arc::clone(&file)), changes);
         Ok(file)
     }
 
@@ -228,13 +239,15 @@ impl Segments {
         if let Some(Opened::Sealed(file)) = self.read().files.get(&generation) {
             return Ok(Arc::clone(file));
         }
+        let changes = self.changes();
         let file = SealedFile::open(&*self.disk, generation, &self.cache)?;
         let file = Arc::new(file);
-        self.keep(generation, Opened::Sealed(Arc::clone(&file)));
+        self.keep(generation, Opened::Sealed(Arc::clone(&file)), changes);
         Ok(file)
     }
 
-    fn keep(&self, generation: u64, opened: Opened) {
+    /// Keeps a file open, unless it may have been replaced while it was opened.
+    fn keep(&self, generation: u64, opened: Opened, changes: u64) {
         let mut state = self.write();
         if state.files.len() >= OPEN_FILES {
             state.files.clear();
@@ -243,7 +256,7 @@ impl Segments {
             (&opened, state.forms.get(&generation)),
             (Opened::Plain(_), Some(Form::Plain)) | (Opened::Sealed(_), Some(Form::Sealed))
         );
-        if is_current {
+        if is_current && state.changes == changes {
             state.files.insert(generation, opened);
         }
     }

@@ -226,20 +226,29 @@ impl Upkeep {
         partition: Partition,
         offset: Offset,
     ) -> Result<Vec<Arc<Record>>, ReadError> {
-        let frame = {
-            let state = self.shards()[partition.index()].state();
-            if let Some(record) = state.tail.get(offset.0) {
-                return Ok(vec![Arc::clone(record)]);
+        loop {
+            let changes = self.source().segments.changes();
+            let frame = {
+                let state = self.shards()[partition.index()].state();
+                if let Some(record) = state.tail.get(offset.0) {
+                    return Ok(vec![Arc::clone(record)]);
+                }
+                let frames = state.frames_from(offset);
+                frames.map(|frames| frames.first().copied())
+            };
+            let read = match frame {
+                Some(Some(frame)) => {
+                    let it = |found| found == offset.0;
+                    self.source().frames(&[frame], Links::Known, &it)
+                }
+                Some(None) => Ok(Vec::new()),
+                None => self.source().at(partition, &[offset.0]),
+            };
+            match read {
+                // It may have been packed before it was read.
+                Err(_) if self.source().segments.changes() != changes => {}
+                read => return read,
             }
-            let frames = state.frames_from(offset);
-            frames.map(|frames| frames.first().copied())
-        };
-        match frame {
-            Some(Some(frame)) => self
-                .source()
-                .frames(&[frame], Links::Known, &|found| found == offset.0),
-            Some(None) => Ok(Vec::new()),
-            None => self.source().at(partition, &[offset.0]),
         }
     }
 }

@@ -41,21 +41,29 @@ impl Log {
         let limit = limit.max(1);
         let mut records: Vec<Arc<Record>> = Vec::new();
         loop {
-            let (stored_until, safe_head) = {
-                let state = shard.state();
-                (state.stored_until(), state.at.last)
-            };
             let wanted = (limit - records.len()).max(AT_ONCE);
-            let look = if next < stored_until {
-                let subjects = Arc::clone(&subjects);
-                self.stored(move |source| {
-                    source.look(partition, &subjects, next, stored_until, wanted)
-                })
-                .await?
-            } else {
-                let (offsets, until) = in_memory(&shard.state(), &subjects, next, wanted);
-                let records = self.records_at(shard, partition, &offsets).await?;
-                Look { records, until }
+            // In one act: what leaves memory in between would be looked for in neither place.
+            let (safe_head, found) = {
+                let state = shard.state();
+                let stored_until = state.stored_until();
+                let found = match next < stored_until {
+                    true => Err(stored_until),
+                    false => Ok(in_memory(&state, &subjects, next, wanted)),
+                };
+                (state.at.last, found)
+            };
+            let look = match found {
+                Err(stored_until) => {
+                    let subjects = Arc::clone(&subjects);
+                    self.stored(move |source| {
+                        source.look(partition, &subjects, next, stored_until, wanted)
+                    })
+                    .await?
+                }
+                Ok((offsets, until)) => Look {
+                    records: self.records_at(shard, partition, &offsets).await?,
+                    until,
+                },
             };
             for record in look.records {
                 if query.is_past(&record) {

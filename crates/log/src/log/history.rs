@@ -117,33 +117,40 @@ impl Log {
         partition: Partition,
         offsets: &[u64],
     ) -> Result<Vec<Arc<Record>>, ReadError> {
+        loop {
+            let changes = self.source.segments.changes();
+            let places = places_of(&shard.state(), offsets);
+            if places.frames.is_empty() && places.stored.is_empty() {
+                return Ok(places.found);
+            }
+            match self.read_places(partition, offsets, places).await {
+                // What memory knew of may have been packed before it was read.
+                Err(_) if self.source.segments.changes() != changes => {}
+                read => return read,
+            }
+        }
+    }
+
+    async fn read_places(
+        &self,
+        partition: Partition,
+        offsets: &[u64],
+        places: Places,
+    ) -> Result<Vec<Arc<Record>>, ReadError> {
         let Places {
             mut found,
             frames,
-            in_frames,
             stored,
-        } = places_of(&shard.state(), offsets);
-        if frames.is_empty() && stored.is_empty() {
-            return Ok(found);
-        }
+        } = places;
         let offsets = offsets.to_vec();
         // What lies on disk is older than what is in memory.
         let before = found.first().map_or(u64::MAX, |first| first.local.offset.0);
         let mut old = self
             .stored(move |source| {
-                let mut old = source.at(partition, &stored)?;
-                old.extend(source.frames_or(
-                    &frames,
-                    Links::Known,
-                    &|offset| in_frames.binary_search(&offset).is_ok(),
-                    |records| records,
-                    || source.at(partition, &in_frames),
-                )?);
                 // A frame on disk may reach into the tail: what was found there comes from there.
-                old.retain(|record| {
-                    let offset = record.local.offset.0;
-                    offset < before && offsets.binary_search(&offset).is_ok()
-                });
+                let wanted = |offset| offset < before && offsets.binary_search(&offset).is_ok();
+                let mut old = source.at(partition, &stored)?;
+                old.extend(source.frames(&frames, Links::Known, &wanted)?);
                 // Indexes of segments may have gone to disk one before the other.
                 old.sort_by_key(|record| record.local.offset);
                 Ok(old)
@@ -184,8 +191,6 @@ pub(super) fn in_memory(state: &State, subject: Subject, after: u64) -> InMemory
 struct Places {
     found: Vec<Arc<Record>>,
     frames: Vec<FramePlace>,
-    /// The offsets that these frames hold.
-    in_frames: Vec<u64>,
     /// Offsets in segments that are indexed on disk.
     stored: Vec<u64>,
 }
@@ -194,7 +199,6 @@ fn places_of(state: &State, offsets: &[u64]) -> Places {
     let mut places = Places {
         found: Vec::new(),
         frames: Vec::new(),
-        in_frames: Vec::new(),
         stored: Vec::new(),
     };
     for offset in offsets {
@@ -204,7 +208,6 @@ fn places_of(state: &State, offsets: &[u64]) -> Places {
         }
         match state.frames_from(Offset(*offset)) {
             Some(frames) => {
-                places.in_frames.push(*offset);
                 if let Some(frame) = frames.first()
                     && places.frames.last() != Some(frame)
                 {

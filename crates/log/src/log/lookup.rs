@@ -37,34 +37,39 @@ impl Log {
         let shard = self.readable(partition)?;
         // Where history was trimmed, what is left may all be in memory.
         let after = after.max(self.source.begin(partition)?);
-        let (safe_head, found) = {
-            let state = shard.state();
-            (
-                state.at.last,
-                find(&state, after, limit, self.limits.batch_records),
-            )
-        };
-        let Stretch { mut records, until } = match found {
-            Where::Memory(records) => Stretch {
-                until: records.last().map_or(after, |last| last.local.offset),
-                records,
-            },
-            Where::Frames(frames) => {
-                self.stored(move |source| {
-                    let found = |records: Vec<Arc<Record>>| Stretch {
-                        until: records.last().map_or(after, |last| last.local.offset),
-                        records,
-                    };
-                    let otherwise = || source.after(partition, after, limit, links);
-                    source.frames_or(&frames, links, &|offset| offset > after.0, found, otherwise)
-                })
-                .await?
+        let (safe_head, stretch) = loop {
+            let changes = self.source.segments.changes();
+            let (safe_head, found) = {
+                let state = shard.state();
+                let more = self.limits.batch_records;
+                (state.at.last, find(&state, after, limit, more))
+            };
+            let read = match found {
+                Where::Memory(records) => Ok(Stretch {
+                    until: records.last().map_or(after, |last| last.local.offset),
+                    records,
+                }),
+                Where::Frames(frames) => {
+                    self.stored(move |source| {
+                        let wanted = |offset| offset > after.0;
+                        let records = source.frames(&frames, links, &wanted)?;
+                        let until = records.last().map_or(after, |last| last.local.offset);
+                        Ok(Stretch { records, until })
+                    })
+                    .await
+                }
+                Where::Stored => {
+                    self.stored(move |source| source.after(partition, after, limit, links))
+                        .await
+                }
+            };
+            match read {
+                // What memory knew of may have been packed before it was read.
+                Err(_) if self.source.segments.changes() != changes => {}
+                read => break (safe_head, read?),
             }
-            Where::Stored => {
-                self.stored(move |source| source.after(partition, after, limit, links))
-                    .await?
-            }
         };
+        let Stretch { mut records, until } = stretch;
         // What is on its way to the disk is in the tail already, and not to be seen.
         records.retain(|record| (after.0 + 1..=safe_head.0).contains(&record.local.offset.0));
         let found = records.len();

@@ -64,6 +64,22 @@ impl Segment {
     }
 }
 
+/// Refuses a directory that holds something, and no segment.
+pub(crate) fn refuse_foreign(directory: &str, names: &[String]) -> Result<(), OpenError> {
+    if !super::forms(names).is_empty() {
+        return Ok(());
+    }
+    let ours = [LOCK, CREATING, "lost+found", ".probe"];
+    match names.iter().find(|name| !ours.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) if name == areas::FILE => Err(missing(1)),
+        Some(file) => Err(OpenError::Foreign {
+            directory: directory.to_owned(),
+            file: file.clone(),
+        }),
+    }
+}
+
 /// Looks at the names of a directory, and at the headers of its last segments; `None` if there is no
 /// log yet.
 pub(crate) fn survey(disk: &dyn Disk) -> Result<Option<Survey>, OpenError> {
@@ -71,15 +87,8 @@ pub(crate) fn survey(disk: &dyn Disk) -> Result<Option<Survey>, OpenError> {
     let names = disk.list().map_err(OpenError::io(&directory))?;
     let mut forms = super::forms(&names);
     if forms.is_empty() {
-        let ours = [LOCK, CREATING, "lost+found", ".probe"];
-        return match names.iter().find(|name| !ours.contains(&name.as_str())) {
-            None => Ok(None),
-            Some(name) if name == areas::FILE => Err(missing(1)),
-            Some(file) => Err(OpenError::Foreign {
-                directory,
-                file: file.clone(),
-            }),
-        };
+        refuse_foreign(&directory, &names)?;
+        return Ok(None);
     }
     let trimmed = match names.iter().any(|name| name == MARKER) {
         true => Some(Marker::read(disk)?),

@@ -27,7 +27,13 @@ impl Upkeep {
         out.set_len(0).map_err(OpenError::io(SEALING))?;
         let mut packer = Packer::new(out, &header, self.compression());
         let mut gone = 0;
+        let mut known = (0, 0);
         for entry in file.directory()?.entries() {
+            // No record of a block is older than where it began.
+            if known.0 != entry.partition {
+                known = (entry.partition, 0);
+            }
+            known.1 = entry.stamp.max(known.1);
             let damage = |found: &str| file.damage(entry.position, "frames of records", found);
             for found in Walk::through(file.block(entry, false)?) {
                 let (position, mut found, mut frame) = found.map_err(damage)?;
@@ -46,11 +52,11 @@ impl Upkeep {
                     found.length = reduced.len() as u32;
                     frame = reduced;
                 }
-                let stamp = match packer.begins_block(&found) {
-                    true => first_stamp(&frame, &found, self.identity())
-                        .map_err(|found| damage(&found))?,
-                    false => 0,
-                };
+                if packer.begins_block(&found) {
+                    let stamp = first_stamp(&frame, &found, self.identity());
+                    known.1 = stamp.map_err(|found| damage(&found))?.max(known.1);
+                }
+                let stamp = known.1;
                 packer
                     .push(&found, stamp, position, &frame)
                     .map_err(OpenError::io(SEALING))?;

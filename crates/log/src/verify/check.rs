@@ -430,6 +430,8 @@ impl Check {
         let before = versions.insert(hash, version);
         let expected = match before {
             _ if record.kind == Kind::Baseline => version,
+            // What was trimmed between says which versions it had, but not whose.
+            Some(before) if self.trimmed && version > before => version,
             Some(before) => before + 1,
             None if self.whole && !self.trimmed => 1,
             None => version,
