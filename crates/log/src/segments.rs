@@ -17,6 +17,9 @@ use crate::segment::{self, PartitionStart, SegmentHeader};
 /// Files kept open for reading.
 const OPEN_FILES: usize = 256;
 
+/// So many partitions' starts are remembered; others are read again.
+const MOST_STARTS: usize = 1 << 20;
+
 /// How a segment is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -172,7 +175,11 @@ impl Segments {
         }
         let header = self.header(generation)?;
         let starts: Arc<[Start]> = header.starts.iter().map(Start::from).collect();
-        self.write().starts.insert(generation, Arc::clone(&starts));
+        let mut state = self.write();
+        if state.starts.len() >= MOST_STARTS / starts.len().max(1) {
+            state.starts.clear();
+        }
+        state.starts.insert(generation, Arc::clone(&starts));
         Ok(starts)
     }
 
