@@ -217,7 +217,7 @@ impl Run<'_> {
             .filter(|record| record.local.version > after)
             .take(limit);
         let found: Vec<_> = found.iter().map(|record| unlinked(record)).collect();
-        let expected = expected.map(|record| unlinked(record)).collect();
+        let expected = expected.map(unlinked).collect();
         same(&found, &expected, "events of an entity")
     }
 
