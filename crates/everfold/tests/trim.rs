@@ -17,6 +17,7 @@ use everfold::engine::engine::{self, ReadLimit};
 use everfold::engine::record::Kind;
 use everfold::engine::world::{System, new_id};
 use everfold::engine::{Offset, Partition, Timestamp, World};
+use everfold::prelude::*;
 use everfold::{Node, NodeOptions, SendError, StateOptions, StateStore, TrimError};
 use everfold_log::{Log, Options};
 
@@ -64,6 +65,10 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// `days` from now, over small segments; states come from the log alone.
 async fn open(path: &Path, days: u32) -> Node {
+    open_as(bank(), path, days).await
+}
+
+async fn open_as(application: Application, path: &Path, days: u32) -> Node {
     let world: Arc<dyn World> = Arc::new(Later {
         inner: System::current(),
         by: DAY * days,
@@ -82,7 +87,7 @@ async fn open(path: &Path, days: u32) -> Node {
         state,
         ..NodeOptions::default()
     };
-    bank().open_on(log, world, options).await.unwrap()
+    application.open_on(log, world, options).await.unwrap()
 }
 
 async fn deposit(node: &Node, account: &str, times: i64) {
@@ -267,5 +272,44 @@ async fn outcomes_of_today_stay() {
         assert!(matches!(again, Err(SendError::Rejected(_))));
     }
     assert_eq!(balance(&node, "account 1").await.0, 2_030);
+    node.close().await;
+}
+
+/// Mirrors deposits, and then always fails.
+fn failing() -> Application {
+    let reactor = Reactor::named("failing").on(|event: &AccountEvent, at| match event {
+        AccountEvent::Deposited { amount } if at.entity_id::<String>().starts_with("bad") => {
+            let to = |id: &str| AccountId::from(id.to_owned());
+            let mirrored = command::<Account, _>(to("kept"), Mirror { amount: *amount });
+            let fails = command::<Account, _>(to("broken"), Deposit { amount: 666 });
+            Reaction::from(mirrored).then(fails)
+        }
+        _ => nothing(),
+    });
+    Application::new("bank")
+        .entity::<Account>()
+        .reactor(reactor)
+}
+
+/// Attacks: a parked event of one partition, and what it has done already in another.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_reactor_may_send_again_is_still_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = open_as(failing(), directory.path(), 0).await;
+    let layout = node.engine().identity().layout;
+    let kept = layout.partition("kept");
+    let bad = (0..).map(|n| format!("bad {n}"));
+    let bad = { bad }.find(|id| layout.partition(id) != kept).unwrap();
+    deposit(&node, &bad, 1).await;
+    node.caught_up().await.unwrap();
+    assert_eq!(node.parked().len(), 1);
+    deposit(&node, "kept", 300).await;
+    node.caught_up().await.unwrap();
+    node.close().await;
+    let node = open_as(failing(), directory.path(), 2).await;
+    node.caught_up().await.unwrap();
+    let id = AccountId::from("kept".to_owned());
+    let nothing = node.trim_entity::<Account>(id).await.unwrap();
+    assert_eq!(nothing.records, 0);
     node.close().await;
 }

@@ -20,9 +20,10 @@ impl Node {
     /// Trims the history of one entity: its present state becomes a baseline, and the events that it
     /// stands for go from every full segment, as far as all handlers have stored that they are done
     /// with them (they do so every few seconds) and have none of them parked. Events of the last 24
-    /// hours and a few minutes stay: answers of commands that may be repeated go with them. Views keep
-    /// what they have folded; a view that is made anew later does not see these events any more. There
-    /// is no way back but a backup.
+    /// hours and a few minutes stay: answers of commands that may be repeated go with them. So does
+    /// what is younger than an event of any partition that a reactor is not done with. Views keep what
+    /// they have folded; a view that is made anew later does not see these events any more. There is
+    /// no way back but a backup.
     ///
     /// # Errors
     /// [`TrimError`]: nothing went, or less than asked for; the call may be repeated.
@@ -38,7 +39,7 @@ impl Node {
     pub async fn trim_key(&self, entity: EntityKey) -> Result<Trimmed, TrimError> {
         let partition = self.engine.identity().layout.partition(&entity.id);
         self.stand(&entity).await?;
-        let until = self.end_before(partition, self.answered()).await?;
+        let until = self.end_before(partition, self.answered().await?).await?;
         let until = until.min(self.done_with(partition).await?);
         let trim = Trim::Entity {
             partition,
@@ -55,9 +56,10 @@ impl Node {
     /// # Errors
     /// [`TrimError`]: nothing went, or less than asked for; the call may be repeated.
     pub async fn trim_before(&self, time: Timestamp) -> Result<Trimmed, TrimError> {
-        if time > self.answered() {
+        if time > self.young() {
             return Err(TrimError::TooYoung);
         }
+        let time = time.min(self.answered().await?);
         let mut ends = Vec::new();
         for partition in self.engine.identity().layout.all() {
             let end = self.end_before(partition, time).await?;
@@ -68,9 +70,24 @@ impl Node {
         Ok(self.engine.trim(Trim::Before(ends)).await?)
     }
 
-    /// Nobody asks any more for answers of commands that were recorded before.
-    fn answered(&self) -> Timestamp {
+    /// Outside commands recorded since then may be repeated.
+    fn young(&self) -> Timestamp {
         Timestamp(self.world().now().0 - ANSWERED.as_micros() as i64)
+    }
+
+    /// Nobody asks any more for answers of commands that were recorded before. Reactors send again
+    /// what follows from events that they are not done with, of whatever partition; the commands were
+    /// recorded after the events.
+    async fn answered(&self) -> Result<Timestamp, ReadError> {
+        let mut time = self.young();
+        for partition in self.engine.identity().layout.all() {
+            if let Some(done) = self.reactors_done(partition)
+                && let Some(open) = self.first_after(partition, done).await?
+            {
+                time = time.min(open.recorded());
+            }
+        }
+        Ok(time)
     }
 
     /// The last offset before the unit of the first record, of whatever kind, that was recorded at a
