@@ -15,9 +15,10 @@ use std::time::Duration;
 use bank::*;
 use everfold::engine::engine::{self, ReadLimit};
 use everfold::engine::record::Kind;
-use everfold::engine::world::System;
+use everfold::engine::world::{System, new_id};
 use everfold::engine::{Offset, Partition, Timestamp, World};
-use everfold::{Node, NodeOptions, StateOptions, StateStore, TrimError};
+use everfold::prelude::*;
+use everfold::{Node, NodeOptions, SendError, StateOptions, StateStore, TrimError};
 use everfold_log::{Log, Options};
 
 /// The system's world, some time later.
@@ -64,6 +65,10 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// `days` from now, over small segments; states come from the log alone.
 async fn open(path: &Path, days: u32) -> Node {
+    open_as(bank(), path, days).await
+}
+
+async fn open_as(application: Application, path: &Path, days: u32) -> Node {
     let world: Arc<dyn World> = Arc::new(Later {
         inner: System::current(),
         by: DAY * days,
@@ -82,7 +87,7 @@ async fn open(path: &Path, days: u32) -> Node {
         state,
         ..NodeOptions::default()
     };
-    bank().open_on(log, world, options).await.unwrap()
+    application.open_on(log, world, options).await.unwrap()
 }
 
 async fn deposit(node: &Node, account: &str, times: i64) {
@@ -178,18 +183,21 @@ async fn one_account_is_trimmed_and_the_others_are_whole() {
         deposit(&node, &account, 40).await;
     }
     node.caught_up().await.unwrap();
+    node.close().await;
     let id = AccountId::from("account 1".to_owned());
-    // Progress of handlers is not stored yet: they might read it again.
+    let node = open(directory.path(), 0).await;
+    node.caught_up().await.unwrap();
+    // Commands of today may be repeated, and the answers go with the events.
     let nothing = node.trim_entity::<Account>(id.clone()).await.unwrap();
     assert_eq!(nothing.records, 0);
     node.close().await;
-    let node = open(directory.path(), 0).await;
+    let node = open(directory.path(), 2).await;
     node.caught_up().await.unwrap();
     deposit(&node, "account 1", 1).await;
     let trimmed = node.trim_entity::<Account>(id.clone()).await.unwrap();
     assert!(trimmed.records > 10, "{trimmed:?}");
     node.close().await;
-    let node = open(directory.path(), 0).await;
+    let node = open(directory.path(), 2).await;
     assert_eq!(balance(&node, "account 1").await, (41, 41));
     assert_eq!(balance(&node, "account 2").await, (40, 40));
     let left = records(&node).await;
@@ -200,5 +208,108 @@ async fn one_account_is_trimmed_and_the_others_are_whole() {
         count.count()
     };
     assert!(of("account 1") < 41 && of("account 2") == 40);
+    node.close().await;
+}
+
+/// Attacks: what handlers have not stored as done they may read again, however old it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_handlers_may_read_again_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = open(directory.path(), 0).await;
+    for account in accounts() {
+        deposit(&node, &account, 40).await;
+    }
+    node.caught_up().await.unwrap();
+    // What a process that ends here leaves: progress is not stored yet.
+    let left = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(directory.path()).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), left.path().join(file.file_name())).unwrap();
+    }
+    node.close().await;
+    let node = open(left.path(), 2).await;
+    node.caught_up().await.unwrap();
+    let id = AccountId::from("account 1".to_owned());
+    let nothing = node.trim_entity::<Account>(id).await.unwrap();
+    assert_eq!(nothing.records, 0);
+    node.close().await;
+}
+
+/// Attacks: a refused command of today has its answer in an outcome, behind the events of old.
+#[tokio::test(flavor = "multi_thread")]
+async fn outcomes_of_today_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = open(directory.path(), 0).await;
+    let now = node.world().now();
+    for account in accounts() {
+        deposit(&node, &account, 30).await;
+    }
+    node.caught_up().await.unwrap();
+    node.close().await;
+    let node = open(directory.path(), 2).await;
+    let account = node.entity::<Account>("account 1");
+    let mut ids = Vec::new();
+    for _ in 0..600 {
+        let id = new_id(&**node.world());
+        let refused = account.send(Withdraw { amount: 1_000 }).id(id).await;
+        assert!(matches!(refused, Err(SendError::Rejected(_))));
+        ids.push(id);
+    }
+    node.caught_up().await.unwrap();
+    node.close().await;
+    let node = open(directory.path(), 2).await;
+    node.caught_up().await.unwrap();
+    let time = Timestamp(now.0 + DAY.as_micros() as i64 / 2);
+    node.trim_before(time).await.unwrap();
+    let account = node.entity::<Account>("account 1");
+    account.send(Deposit { amount: 2_000 }).await.unwrap();
+    node.close().await;
+    // From the log alone: none of them is decided anew.
+    let node = open(directory.path(), 2).await;
+    let account = node.entity::<Account>("account 1");
+    for id in ids {
+        let again = account.send(Withdraw { amount: 1_000 }).id(id).await;
+        assert!(matches!(again, Err(SendError::Rejected(_))));
+    }
+    assert_eq!(balance(&node, "account 1").await.0, 2_030);
+    node.close().await;
+}
+
+/// Mirrors deposits, and then always fails.
+fn failing() -> Application {
+    let reactor = Reactor::named("failing").on(|event: &AccountEvent, at| match event {
+        AccountEvent::Deposited { amount } if at.entity_id::<String>().starts_with("bad") => {
+            let to = |id: &str| AccountId::from(id.to_owned());
+            let mirrored = command::<Account, _>(to("kept"), Mirror { amount: *amount });
+            let fails = command::<Account, _>(to("broken"), Deposit { amount: 666 });
+            Reaction::from(mirrored).then(fails)
+        }
+        _ => nothing(),
+    });
+    Application::new("bank")
+        .entity::<Account>()
+        .reactor(reactor)
+}
+
+/// Attacks: a parked event of one partition, and what it has done already in another.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_reactor_may_send_again_is_still_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = open_as(failing(), directory.path(), 0).await;
+    let layout = node.engine().identity().layout;
+    let kept = layout.partition("kept");
+    let bad = (0..).map(|n| format!("bad {n}"));
+    let bad = { bad }.find(|id| layout.partition(id) != kept).unwrap();
+    deposit(&node, &bad, 1).await;
+    node.caught_up().await.unwrap();
+    assert_eq!(node.parked().len(), 1);
+    deposit(&node, "kept", 300).await;
+    node.caught_up().await.unwrap();
+    node.close().await;
+    let node = open_as(failing(), directory.path(), 2).await;
+    node.caught_up().await.unwrap();
+    let id = AccountId::from("kept".to_owned());
+    let nothing = node.trim_entity::<Account>(id).await.unwrap();
+    assert_eq!(nothing.records, 0);
     node.close().await;
 }

@@ -261,6 +261,12 @@ impl Node {
         Ok(done)
     }
 
+    /// Up to where all reactors are done with a partition, if there are any.
+    pub(crate) fn reactors_done(&self, partition: Partition) -> Option<Offset> {
+        let done = self.reactors.iter().map(|reactor| reactor.done(partition));
+        done.min()
+    }
+
     /// Events that were set aside for a person.
     pub fn parked(&self) -> Vec<Parked> {
         let views = self.views.iter().flat_map(|view| view.parked());

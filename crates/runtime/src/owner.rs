@@ -23,6 +23,7 @@ mod unit;
 mod work;
 
 pub(crate) use baseline::Stand;
+pub(crate) use known::ANSWERED;
 pub use ownership::OwnerReport;
 pub(crate) use ownership::{Owner, OwnerStatus};
 pub(crate) use read::{Strength, Watch};

@@ -1,28 +1,29 @@
 //! Letting go of history on request: of one entity, or of everything recorded before a time.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use everfold_engine::engine::{self, Query, ReadError, ReadLimit, Trim, Trimmed};
+use everfold_engine::engine::{self, ReadError, ReadLimit, Trim, Trimmed};
 use everfold_engine::map::{Set, seeded_set};
-use everfold_engine::record::Kind;
+use everfold_engine::record::{Kind, Record};
 use everfold_engine::slot::Partition;
 use everfold_engine::{EntityKey, Offset, Timestamp};
 
 use crate::entity::Entity;
 use crate::error::CommandError;
 use crate::node::Node;
-use crate::owner::Stand;
+use crate::owner::{ANSWERED, Stand};
 
-/// Commands of this age may still be repeated, and need their answers.
-const WINDOW: Duration = Duration::from_secs(24 * 3600);
 /// Baselines on their way at once.
 const AT_ONCE: usize = 256;
 
 impl Node {
     /// Trims the history of one entity: its present state becomes a baseline, and the events that it
     /// stands for go from every full segment, as far as all handlers have stored that they are done
-    /// with them (they do so every few seconds) and have none of them parked. Views keep what they have folded; a view that is
-    /// made anew later does not see these events any more. There is no way back but a backup.
+    /// with them (they do so every few seconds) and have none of them parked. Events of the last 24
+    /// hours and a few minutes stay: answers of commands that may be repeated go with them. So does
+    /// what is younger than an event of any partition that a reactor is not done with. Views keep what
+    /// they have folded; a view that is made anew later does not see these events any more. There is
+    /// no way back but a backup.
     ///
     /// # Errors
     /// [`TrimError`]: nothing went, or less than asked for; the call may be repeated.
@@ -38,7 +39,8 @@ impl Node {
     pub async fn trim_key(&self, entity: EntityKey) -> Result<Trimmed, TrimError> {
         let partition = self.engine.identity().layout.partition(&entity.id);
         self.stand(&entity).await?;
-        let until = self.done_with(partition).await?;
+        let until = self.end_before(partition, self.answered().await?).await?;
+        let until = until.min(self.done_with(partition).await?);
         let trim = Trim::Entity {
             partition,
             entity,
@@ -47,17 +49,17 @@ impl Node {
         Ok(self.engine.trim(trim).await?)
     }
 
-    /// Trims everything recorded before `time`, as far as whole segments end before, and all handlers
+    /// Trims everything recorded before `time`, at least 24 hours and 6 minutes ago, as far as whole segments end before, and all handlers
     /// are done as in [`Node::trim_entity`]: every entity with events there gets a baseline first.
     /// Returns what went.
     ///
     /// # Errors
     /// [`TrimError`]: nothing went, or less than asked for; the call may be repeated.
     pub async fn trim_before(&self, time: Timestamp) -> Result<Trimmed, TrimError> {
-        let window = WINDOW.as_micros() as i64;
-        if time.0 > self.world().now().0 - window {
+        if time > self.young() {
             return Err(TrimError::TooYoung);
         }
+        let time = time.min(self.answered().await?);
         let mut ends = Vec::new();
         for partition in self.engine.identity().layout.all() {
             let end = self.end_before(partition, time).await?;
@@ -68,21 +70,58 @@ impl Node {
         Ok(self.engine.trim(Trim::Before(ends)).await?)
     }
 
-    /// The last offset before the first event recorded at a time or later.
-    async fn end_before(&self, partition: Partition, time: Timestamp) -> Result<Offset, ReadError> {
-        let query = Query {
-            since: Some(time),
-            ..Query::default()
-        };
-        let mut after = Offset(0);
-        loop {
-            let chunk = self.engine.find(partition, &query, after, 1).await?;
-            if let Some(first) = chunk.records.first() {
-                let unit = u64::from(first.portable.unit.index);
-                return Ok(Offset(first.local.offset.0 - 1 - unit));
+    /// Outside commands recorded since then may be repeated.
+    fn young(&self) -> Timestamp {
+        Timestamp(self.world().now().0 - ANSWERED.as_micros() as i64)
+    }
+
+    /// Nobody asks any more for answers of commands that were recorded before. Reactors send again
+    /// what follows from events that they are not done with, of whatever partition; the commands were
+    /// recorded after the events.
+    async fn answered(&self) -> Result<Timestamp, ReadError> {
+        let mut time = self.young();
+        for partition in self.engine.identity().layout.all() {
+            if let Some(done) = self.reactors_done(partition)
+                && let Some(open) = self.first_after(partition, done).await?
+            {
+                time = time.min(open.recorded());
             }
-            if chunk.next >= chunk.safe_head || chunk.next == after {
-                return Ok(chunk.safe_head);
+        }
+        Ok(time)
+    }
+
+    /// The last offset before the unit of the first record, of whatever kind, that was recorded at a
+    /// time or later: outcomes carry answers too.
+    async fn end_before(&self, partition: Partition, time: Timestamp) -> Result<Offset, ReadError> {
+        // Records are in order of their time. All up to `low` are of before; all behind `high` are not.
+        let (mut low, mut high) = (Offset(0), self.engine.safe_head(partition).await?);
+        while low < high {
+            let middle = Offset(low.0 + (high.0 - low.0) / 2);
+            match self.first_after(partition, middle).await? {
+                Some(record) if record.recorded() < time => low = record.local.offset.min(high),
+                _ => high = middle,
+            }
+        }
+        let unit = match self.first_after(partition, low).await? {
+            Some(first) if first.local.offset.0 == low.0 + 1 => first.portable.unit.index.into(),
+            _ => 0,
+        };
+        Ok(Offset(low.0.saturating_sub(unit)))
+    }
+
+    async fn first_after(
+        &self,
+        partition: Partition,
+        mut after: Offset,
+    ) -> Result<Option<Arc<Record>>, ReadError> {
+        let limit = ReadLimit {
+            records: 1,
+            bytes: 1,
+        };
+        loop {
+            let chunk = self.engine.read(partition, after, limit).await?;
+            if chunk.next <= after || !chunk.records.is_empty() {
+                return Ok(chunk.records.into_iter().next());
             }
             after = chunk.next;
         }
@@ -143,7 +182,7 @@ impl Node {
 pub enum TrimError {
     /// Commands of that time may still be repeated.
     #[error(
-        "the last 24 hours cannot be trimmed: commands of that time may still be repeated and need their answers"
+        "the last 24 hours, and 6 minutes before them, cannot be trimmed: commands of that time may still be repeated and need their answers"
     )]
     TooYoung,
     /// An entity's state could not be put into a baseline.

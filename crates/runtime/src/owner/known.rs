@@ -1,6 +1,7 @@
 //! Which commands were decided: the deduplication table, folded from the log.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use everfold_engine::map::{Map, seeded};
 use everfold_engine::record::{Record, Reply};
@@ -18,6 +19,10 @@ const AHEAD_MILLIS: i64 = 5 * 60 * 1000;
 /// and no table grows large.
 const BUCKET_MILLIS: i64 = 8192;
 
+/// The answer of an outside command may be asked for until so long after it was recorded.
+pub(crate) const ANSWERED: Duration =
+    Duration::from_millis((WINDOW_MILLIS + AHEAD_MILLIS + BUCKET_MILLIS) as u64);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// 64 bits of the command's digest.
@@ -31,8 +36,8 @@ pub(crate) struct Entry {
 pub(crate) enum Shelf {
     /// An outside command: for a time after its issue.
     Issued(i64),
-    /// An outside command whose id does not say when it was made: by id alone, for a time after
-    /// it was decided.
+    /// An outside command whose id does not say when it was made: by id alone, as if it had been
+    /// issued as late as it may have been when it was decided.
     Opaque(i64),
     /// A handler's command: until the handler will never send it again.
     Source(Text, Partition, Offset),
@@ -45,7 +50,7 @@ impl Shelf {
         match (&reply.source, bucket_of(id)) {
             (Some(from), _) => Self::Source(from.handler.clone(), from.partition, from.offset),
             (None, Some(bucket)) => Self::Issued(bucket),
-            (None, None) => Self::Opaque(record.recorded().millis().div_euclid(BUCKET_MILLIS)),
+            (None, None) => Self::Opaque(latest_issue(record.recorded())),
         }
     }
 }
@@ -53,6 +58,11 @@ impl Shelf {
 /// Everything that was issued before this bucket is refused.
 pub(crate) fn oldest(now: Timestamp) -> i64 {
     (now.millis() - WINDOW_MILLIS).div_euclid(BUCKET_MILLIS)
+}
+
+/// The last bucket in which a command can have been issued that was decided at this time.
+fn latest_issue(decided: Timestamp) -> i64 {
+    (decided.millis() + AHEAD_MILLIS).div_euclid(BUCKET_MILLIS)
 }
 
 /// The bucket of an id that says when it was made.
@@ -115,15 +125,17 @@ impl Known {
         }
         Ok(match own {
             Some(issued) => Shelf::Issued(issued.div_euclid(BUCKET_MILLIS)),
-            None => Shelf::Opaque(now.millis().div_euclid(BUCKET_MILLIS)),
+            None => Shelf::Opaque(latest_issue(now)),
         })
     }
 
-    /// Whether the answer of this command may have been forgotten: it must not be executed.
-    pub(crate) fn is_forgotten(&self, shelf: &Shelf) -> bool {
+    /// Whether the answer of this command may have been forgotten: it must not be executed. `issued`
+    /// is what came with an id that does not say it.
+    pub(crate) fn is_forgotten(&self, shelf: &Shelf, issued: Option<Timestamp>) -> bool {
         match shelf {
             Shelf::Issued(bucket) => *bucket < self.forgotten,
-            Shelf::Opaque(_) => false,
+            Shelf::Opaque(_) => issued
+                .is_none_or(|issued| issued.millis().div_euclid(BUCKET_MILLIS) < self.forgotten),
             Shelf::Source(handler, partition, offset) => self
                 .settled
                 .get(&(handler.clone(), *partition))
@@ -305,6 +317,36 @@ mod tests {
         let early = at(now.millis() - AHEAD_MILLIS - 1);
         assert!(Known::shelf(id, &Envelope::default(), early).is_err());
         assert!(Known::shelf(Uuid::from_u128(7), &Envelope::default(), now).is_err());
+    }
+
+    /// Attacks: an id is accepted until a day after its issue, however late its clock lets that be.
+    #[test]
+    fn an_opaque_id_is_known_as_long_as_it_is_accepted() {
+        let id = Uuid::from_u128(7);
+        // Just behind the begin of a bucket, and just before its end.
+        for start in [0, 1, BUCKET_MILLIS - 1] {
+            let decided = at(100 * WINDOW_MILLIS / BUCKET_MILLIS * BUCKET_MILLIS + start);
+            let issued = at(decided.millis() + AHEAD_MILLIS);
+            let envelope = Envelope {
+                issued: Some(issued),
+                ..Envelope::default()
+            };
+            let mut known = Known::new(0);
+            let shelf = Known::shelf(id, &envelope, decided).unwrap();
+            known.insert(&shelf, id, entry(5));
+            let last = at(issued.millis() + WINDOW_MILLIS);
+            known.expire(last);
+            let again = Known::shelf(id, &envelope, last).unwrap();
+            assert_eq!(known.get(&again, id), Some(entry(5)));
+            let later = at(last.millis() + BUCKET_MILLIS);
+            assert!(Known::shelf(id, &envelope, later).is_err());
+            known.expire(later);
+            assert_eq!(known.get(&again, id), None);
+            // A clock that steps back accepts the id once more; it stays forgotten.
+            let again = Known::shelf(id, &envelope, decided).unwrap();
+            assert!(known.is_forgotten(&again, envelope.issued));
+            assert!(!known.is_forgotten(&again, Some(later)));
+        }
     }
 
     #[test]

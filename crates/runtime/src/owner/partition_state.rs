@@ -58,6 +58,13 @@ struct Fresh {
     sources: Vec<SourceId>,
 }
 
+impl Fresh {
+    /// About as much memory as they take.
+    fn bytes(&self) -> usize {
+        self.issued.len() + self.opaque.len() + self.sources.len() * size_of::<SourceId>()
+    }
+}
+
 /// The id of a handler's command.
 struct SourceId {
     handler: Text,
@@ -155,14 +162,13 @@ impl PartitionState {
     }
 
     pub(crate) fn is_due(&self, policy: &PartitionPolicy) -> bool {
-        let fresh = self.fresh.issued.len() + self.fresh.opaque.len();
         let due = self.records >= policy.records || self.bytes >= policy.bytes;
-        self.has_gained() && (due || fresh >= MOST_FRESH)
+        self.has_gained() && (due || self.fresh.bytes() >= MOST_FRESH)
     }
 
     /// Whether more waits to be stored than is worth the memory.
     pub(crate) fn is_too_much(&self) -> bool {
-        self.fresh.issued.len() + self.fresh.opaque.len() > 4 * MOST_FRESH
+        self.fresh.bytes() > 4 * MOST_FRESH
     }
 
     /// What has to be written for the stored state to stand for the log up to here. Ids of buckets
@@ -224,4 +230,32 @@ fn raise(all: &mut Settled, handler: &Text, partition: Partition, offset: Offset
 
 fn is_settled(settled: &Settled, of: &(Text, Partition), offset: Offset) -> bool {
     settled.get(of).is_some_and(|settled| offset <= *settled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Attacks: ids that are never stored fill the memory, whatever they are of.
+    #[test]
+    fn ids_of_every_sort_become_too_much() {
+        let handler = Text::from_static("handler");
+        let source = |n| Shelf::Source(handler.clone(), Partition(0), Offset(n));
+        let shelves: [&dyn Fn(u64) -> Shelf; 3] =
+            [&source, &|_| Shelf::Issued(1), &|_| Shelf::Opaque(1)];
+        for shelf in shelves {
+            let mut state = PartitionState::default();
+            let mut noted = 0;
+            while !state.is_too_much() {
+                assert!(noted < 4_000_000, "{:?}", shelf(0));
+                let entry = Entry {
+                    digest: noted,
+                    offset: Offset(noted),
+                };
+                state.note(Uuid::from_u128(noted.into()), &shelf(noted), entry, None);
+                noted += 1;
+            }
+            assert!(noted > 100_000, "{:?}: {noted}", shelf(0));
+        }
+    }
 }

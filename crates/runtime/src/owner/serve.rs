@@ -192,7 +192,7 @@ impl Serving {
         let place = work.entities().first().unwrap_or(&nowhere);
         let digest = super::guard(place, || work.digest())??;
         match self.known.get(&shelf, id) {
-            None if self.known.is_forgotten(&shelf) => Err(match shelf {
+            None if self.known.is_forgotten(&shelf, work.envelope().issued) => Err(match shelf {
                 Shelf::Source(..) => CommandError::Settled(id),
                 _ => CommandError::IdExpired {
                     id,

@@ -183,7 +183,7 @@ pub(super) fn read_page(value: &[u8], known: &mut Known, oldest: i64) -> Option<
         let (id, entry) = from.entry()?;
         raise(&mut page.sources, &handler, partition, offset);
         let shelf = Shelf::Source(handler, partition, offset);
-        if !known.is_forgotten(&shelf) {
+        if !known.is_forgotten(&shelf, None) {
             known.insert(&shelf, id, entry);
         }
     }

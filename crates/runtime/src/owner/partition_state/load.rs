@@ -100,7 +100,10 @@ impl PartitionState {
     }
 }
 
-/// Whether the log holds the very record that a stored state ends with; `None` if it cannot say.
+/// Whether a stored state ends with a record of this log; `None` if the log cannot say.
+///
+/// The record may have been trimmed since: no other has its offset then. What the state knows of
+/// trimmed records the log cannot say again, so it must not be given up for that.
 async fn is_of(engine: &dyn Engine, partition: Partition, head: &Head) -> Option<bool> {
     if head.incarnation != engine.identity().incarnation || head.offset == Offset(0) {
         return Some(false);
@@ -109,13 +112,26 @@ async fn is_of(engine: &dyn Engine, partition: Partition, head: &Head) -> Option
         records: 1,
         bytes: 1,
     };
-    let before = Offset(head.offset.0 - 1);
-    let chunk = engine.read_chained(partition, before, limit).await.ok()?;
-    let last = chunk
-        .records
-        .iter()
-        .find(|record| record.local.offset == head.offset);
-    Some(last.is_some_and(|record| {
-        record.local.stamp == head.stamp && record.local.link == head.clock.link
-    }))
+    let mut after = Offset(head.offset.0 - 1);
+    loop {
+        let chunk = engine.read_chained(partition, after, limit).await.ok()?;
+        if chunk.safe_head < head.offset {
+            return Some(false);
+        }
+        if let Some(record) = chunk.records.first() {
+            let adjacent = record.local.offset.0 == head.offset.0 + 1;
+            return Some(if record.local.offset == head.offset {
+                record.local.stamp == head.stamp && record.local.link == head.clock.link
+            } else if adjacent && engine.identity().chained {
+                record.link_after(head.clock.link) == record.local.link
+            } else {
+                record.local.stamp > head.stamp
+            });
+        }
+        if chunk.next <= after {
+            // Everything from there on has been trimmed.
+            return Some(true);
+        }
+        after = chunk.next;
+    }
 }
