@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use everfold_engine::Offset;
 use everfold_engine::engine::{Engine, Query, ReadLimit};
 use everfold_engine::record::Reply;
 use everfold_engine::world::System;
+use everfold_engine::{Offset, World};
 use everfold_log::disk::{Call, Crash, Fault, FaultPlan};
 use everfold_log::{Disk, Log, MemoryDisk, verify};
 
@@ -206,7 +206,9 @@ async fn a_search_that_follows_the_writing_skips_nothing() {
     let mut searches = Vec::new();
     for _ in 0..3 {
         let log = Arc::clone(&log);
-        searches.push(tokio::spawn(async move {
+        let (done, ended) = tokio::sync::oneshot::channel();
+        searches.push(ended);
+        let search = async move {
             let query = Query {
                 event_types: vec!["Happened".into()],
                 ..Query::default()
@@ -226,7 +228,9 @@ async fn a_search_that_follows_the_writing_skips_nothing() {
                 );
                 tokio::task::yield_now().await;
             }
-        }));
+            let _ = done.send(());
+        };
+        System::current().spawn("search", Box::pin(search));
     }
     let mut owner = Owner::after(claim, P0);
     for version in 1..=EVENTS {
@@ -234,7 +238,7 @@ async fn a_search_that_follows_the_writing_skips_nothing() {
         log.append(P0, owner.epoch, batch).await.unwrap();
     }
     for search in searches {
-        search.await.unwrap();
+        search.await.expect("a search has failed");
     }
     log.close().await;
 }

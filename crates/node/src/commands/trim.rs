@@ -18,7 +18,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Everything recorded before a day or a time in UTC, as far as whole segments end before; not
-    /// the last 24 hours
+    /// the last day, whose commands may be repeated
     #[arg(long, value_name = "TIME")]
     before: Option<Timestamp>,
     /// The past of one entity, as far as it lies in full segments
