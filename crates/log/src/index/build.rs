@@ -41,7 +41,21 @@ pub(crate) struct Tail {
     pub(crate) pages: u64,
 }
 
+/// No index has as many levels: each of them holds dozens of times the one above.
+const MOST_LEVELS: u32 = 16;
+
 impl Tail {
+    /// Whether everything that is named lies where it can, in a file whose tail begins at `end`.
+    pub(crate) fn fits(&self, end: u64) -> bool {
+        let ends = |position: u64, length: u64| position.checked_add(length);
+        let root = ends(self.root.position, u64::from(self.root.length));
+        let pages = self.pages.checked_mul(PAGE as u64);
+        let filter = pages.and_then(|bytes| ends(self.filter, bytes));
+        self.height <= MOST_LEVELS
+            && root.is_some_and(|root| root <= self.filter)
+            && filter.is_some_and(|filter| filter <= end)
+    }
+
     pub(crate) fn encode(&self, incarnation: Incarnation) -> Vec<u8> {
         let mut body = Vec::with_capacity(TAIL);
         body.put_u128(incarnation.0);

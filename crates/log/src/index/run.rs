@@ -1,6 +1,7 @@
 //! A file of an index: which offsets a subject has in some neighbouring segments.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use everfold_engine::Offset;
@@ -17,9 +18,25 @@ use crate::error::Damage;
 /// How many offsets one entry holds at most.
 pub(crate) const PIECE: usize = 256;
 
+/// Whether a run is what its segments say, as far as anybody noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Trust {
+    Full,
+    /// Damage was found: it is to be made again.
+    Lost,
+    /// That was tried, and is tried again with what else there is to do.
+    Tried,
+    /// It cannot be made again: its segments cannot be read.
+    GivenUp,
+}
+
 pub(crate) struct Run {
     pub(crate) name: String,
+    trust: AtomicU8,
     file: Arc<dyn File>,
+    /// Where the blocks and the filter end.
+    end: u64,
     cache: Arc<ReadCache>,
     number: u64,
     incarnation: Incarnation,
@@ -55,9 +72,18 @@ impl Run {
         let at = length.saturating_sub(TAIL as u64);
         let tail = decode_tail(&bytes, incarnation)
             .map_err(|(expected, found)| damage(at, expected, found))?;
+        if !tail.fits(at) {
+            return Err(damage(
+                at,
+                "places within the index",
+                "some outside of it".into(),
+            ));
+        }
         Ok(Self {
             name: name.to_owned(),
+            trust: AtomicU8::new(Trust::Full as u8),
             file,
+            end: at,
             cache: Arc::clone(cache),
             number: cache.file(),
             incarnation,
@@ -74,7 +100,30 @@ impl Run {
         self.tail.subjects
     }
 
-    fn damage(&self, at: u64, found: String) -> Damage {
+    pub(crate) fn trust(&self) -> Trust {
+        let known = [Trust::Full, Trust::Lost, Trust::Tried, Trust::GivenUp];
+        let trust = self.trust.load(Ordering::Acquire);
+        known
+            .into_iter()
+            .find(|one| *one as u8 == trust)
+            .unwrap_or(Trust::Full)
+    }
+
+    pub(crate) fn set_trust(&self, trust: Trust) {
+        self.trust.store(trust as u8, Ordering::Release);
+    }
+
+    /// The run is not what its segments say.
+    pub(crate) fn distrust(&self) {
+        let (full, lost) = (Trust::Full as u8, Trust::Lost as u8);
+        let _ = self
+            .trust
+            .compare_exchange(full, lost, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Notes that the run is damaged, and says how.
+    pub(super) fn damage(&self, at: u64, found: String) -> Damage {
+        self.distrust();
         Damage {
             file: self.name.clone(),
             at,
@@ -84,6 +133,12 @@ impl Run {
     }
 
     fn bytes(&self, position: u64, length: usize) -> Result<Bytes, Damage> {
+        if position
+            .checked_add(length as u64)
+            .is_none_or(|end| end > self.end)
+        {
+            return Err(self.damage(position, "a place outside of the index".into()));
+        }
         let mut bytes = vec![0; length];
         self.file
             .read_at(position, &mut bytes)
@@ -116,6 +171,14 @@ impl Run {
         self.cache
             .insert(self.number, position, Cached::Bytes(page.clone()));
         Ok(page)
+    }
+
+    /// Reads the whole run from the device.
+    pub(crate) fn check(&self) -> Result<(), Damage> {
+        self.check_filter()?;
+        let mut cursor = self.from(Key::frame(0, 0), false)?;
+        while cursor.next()?.is_some() {}
+        Ok(())
     }
 
     /// Checks the pages of the filter, from the device.
