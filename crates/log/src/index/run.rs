@@ -347,8 +347,8 @@ fn decode_tail(bytes: &[u8], incarnation: Incarnation) -> Result<Tail, (&'static
 /// A walk through the entries of a run.
 pub(crate) struct Cursor<'a> {
     run: &'a Run,
-    /// A block of each level, and the entry that is next.
-    path: Vec<(Arc<Block>, usize)>,
+    /// A block of each level, the entry that is next, and where the block lies.
+    path: Vec<(Arc<Block>, usize, u64)>,
     cached: bool,
 }
 
@@ -365,19 +365,33 @@ impl Cursor<'_> {
             let index = key.and_then(|key| block.at_or_before(key)).unwrap_or(0);
             let is_leaf = self.path.len() as u32 == self.run.tail.height;
             if is_leaf {
-                self.path.push((block, index));
+                self.path.push((block, index, place.position));
                 return Ok(());
             }
-            let below = BlockPlace::decode(&block.value(index));
-            self.path.push((block, index + 1));
-            place = below.ok_or_else(|| self.run.damage(place.position, "no place".into()))?;
+            let below = self.below(place.position, &block.value(index))?;
+            self.path.push((block, index + 1, place.position));
+            place = below;
         }
+    }
+
+    /// The place that an entry of the block at `position` names: blocks follow what they name, so
+    /// that no walk goes in circles.
+    fn below(&self, position: u64, value: &[u8]) -> Result<BlockPlace, Damage> {
+        BlockPlace::decode(value)
+            .filter(|place| {
+                let end = place.position.checked_add(u64::from(place.length));
+                end.is_some_and(|end| end <= position)
+            })
+            .ok_or_else(|| {
+                let found = "an entry that names no block before it";
+                self.run.damage(position, found.into())
+            })
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<(Key, Bytes)>, Damage> {
         loop {
             let depth = self.path.len();
-            let Some((block, index)) = self.path.last_mut() else {
+            let Some((block, index, position)) = self.path.last_mut() else {
                 return Ok(None);
             };
             if *index >= block.len() {
@@ -389,8 +403,8 @@ impl Cursor<'_> {
             if depth as u32 == self.run.tail.height + 1 {
                 return Ok(Some(entry));
             }
-            let place = BlockPlace::decode(&entry.1);
-            let place = place.ok_or_else(|| self.run.damage(0, "no place".into()))?;
+            let position = *position;
+            let place = self.below(position, &entry.1)?;
             self.descend(place, None)?;
         }
     }
