@@ -530,7 +530,9 @@ impl Drop for Busy {
 /// Writes what one partition has in a segment, up to its last offset there.
 fn put_index(builder: &mut Builder, partition: u16, index: &Fresh, last: Offset) -> io::Result<()> {
     let within = |place: &&FramePlace| place.first <= last;
-    for place in index.frames().iter().take_while(within) {
+    // What has no length only stands for something packed.
+    let plain = |place: &&FramePlace| place.length > 0;
+    for place in index.frames().iter().take_while(within).filter(plain) {
         let key = Key::frame(partition, place.first.0);
         builder.push(key, &index::encode_frame(place))?;
     }

@@ -244,3 +244,38 @@ fn probes(partition: u16, subject: Subject) -> impl Iterator<Item = (usize, u8)>
 pub(crate) fn may_hold(page: &[u8], partition: u16, subject: Subject) -> bool {
     probes(partition, subject).all(|(byte, bit)| page.get(byte).is_some_and(|b| b & bit != 0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_tail_names_lies_within_the_file() {
+        let good = Tail {
+            root: BlockPlace {
+                position: 16,
+                length: 100,
+            },
+            height: 1,
+            filter: 116,
+            pages: 2,
+            ..Tail::default()
+        };
+        let end = 116 + 2 * PAGE as u64;
+        assert!(good.fits(end));
+        assert!(!good.fits(end - 1));
+        let bad: [fn(&mut Tail); 6] = [
+            |tail| tail.root.length = u32::MAX,
+            |tail| tail.root.position = u64::MAX,
+            |tail| tail.height = u32::MAX,
+            |tail| tail.filter = u64::MAX,
+            |tail| tail.pages = u64::MAX,
+            |tail| tail.pages = 3,
+        ];
+        for (number, change) in bad.iter().enumerate() {
+            let mut tail = good;
+            change(&mut tail);
+            assert!(!tail.fits(end), "change {number}");
+        }
+    }
+}
