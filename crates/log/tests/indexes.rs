@@ -102,6 +102,18 @@ fn a_damaged_index_of_a_damaged_segment_stays_and_is_told_of() {
     );
 }
 
+#[test]
+fn an_index_of_many_segments_stays_whole_if_one_of_them_is_damaged() {
+    let (disk, options) = (MemoryDisk::new(), options(100));
+    let (log, _) = log_of(&disk, &options, 300);
+    let before = indexes(&disk);
+    disk.flip("0000000001-0000000008.index", 40, 0);
+    disk.flip("0000000005.log", 9000, 0);
+    assert!(versions(&log).is_err());
+    assert!(versions(&log).is_err());
+    assert_eq!(indexes(&disk), before);
+}
+
 fn is_single(name: &str) -> bool {
     name[..10] == name[11..21]
 }

@@ -50,7 +50,16 @@ impl Upkeep {
             if self.is_closing() {
                 return Ok(());
             }
-            runs.push(self.index_of(*generation)?);
+            match self.index_of(*generation) {
+                Ok(run) => runs.push(run),
+                Err(error) => {
+                    // The damaged one covers them, and stays.
+                    for run in runs {
+                        let _ = self.disk.remove(&run.name);
+                    }
+                    return Err(error);
+                }
+            }
         }
         self.take(runs)
     }
