@@ -17,6 +17,8 @@ pub(crate) use block::Block;
 pub(crate) use build::Builder;
 pub(crate) use fresh::{FramePlace, Fresh, Places};
 pub(crate) use merge::{MergeError, merge};
-pub(crate) use run::{PIECE, Run, decode_frame, decode_postings, encode_frame, encode_postings};
-pub(crate) use runs::{Runs, name};
+pub(crate) use run::{
+    PIECE, Run, Trust, decode_frame, decode_postings, encode_frame, encode_postings,
+};
+pub(crate) use runs::{Runs, is_run, name};
 pub(crate) use subject::{Key, Subject, Subjects};

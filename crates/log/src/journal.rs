@@ -368,7 +368,7 @@ fn publish(shard: &Shard, submission: &Submission, place: FramePlace) {
 }
 
 /// Whether an error goes away when there is space again.
-fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge

@@ -189,7 +189,11 @@ impl Log {
             let _ = done.send(job());
         };
         self.world.block(name, Box::new(run));
-        result.await.ok()
+        let result = result.await.ok();
+        if self.source.runs.are_damaged() {
+            self.upkeep.wake(&self.world);
+        }
+        result
     }
 
     fn findings(&self) -> Vec<Finding> {

@@ -3,6 +3,8 @@
 //! Nothing here is needed for what was acknowledged to be durable or readable, so a step that fails
 //! is left for the next time.
 
+mod again;
+
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +18,7 @@ use crate::decode::{Body, first_stamp};
 use crate::disk::{Access, Disk};
 use crate::error::OpenError;
 use crate::frame::FrameKind;
-use crate::index::{self, Builder, FramePlace, Fresh, Key, MergeError, Run};
+use crate::index::{self, Builder, FramePlace, Fresh, Key, MergeError, Run, Trust};
 use crate::journal::Spare;
 use crate::open::{Segment, check_length, read_whole, segment_of};
 use crate::options::Options;
@@ -24,13 +26,15 @@ use crate::partition::Shard;
 use crate::read::Source;
 use crate::recovery::{Recovered, Verdict, recover};
 use crate::sealed::{self, Packer, SealedHeader, Walk};
-use crate::segment::{self, SegmentHeader};
+use crate::segment::SegmentHeader;
 use crate::segments::Form;
 
 /// A run while it is written.
 pub(crate) const INDEXING: &str = "indexing";
 /// A packed segment while it is written.
 pub(crate) const SEALING: &str = "sealing";
+/// The mark of trimmed history while it is written.
+pub(crate) const TRIMMING: &str = "trimming";
 
 pub(crate) struct Upkeep {
     disk: Arc<dyn Disk>,
@@ -82,18 +86,21 @@ impl Upkeep {
         if self.busy.swap(true, Ordering::AcqRel) {
             return;
         }
-        let upkeep = Arc::clone(self);
+        let busy = Busy(Arc::clone(self));
         let job = move || {
+            let mut busy = busy;
             loop {
+                let upkeep = Arc::clone(&busy.0);
                 while upkeep.wanted.swap(false, Ordering::AcqRel) {
                     upkeep.work();
                 }
-                upkeep.busy.store(false, Ordering::Release);
+                drop(busy);
                 // Whoever came in between found it busy and went away.
                 let again = upkeep.wanted.load(Ordering::Acquire);
                 if !again || upkeep.busy.swap(true, Ordering::AcqRel) {
                     return;
                 }
+                busy = Busy(upkeep);
             }
         };
         world.block("upkeep", Box::new(job));
@@ -148,11 +155,19 @@ impl Upkeep {
 
     fn work(&self) {
         let _alone = self.alone();
-        let result = self
-            .index_waiting()
-            .and_then(|()| self.merge_runs())
-            .and_then(|()| self.pack_old());
-        let trouble = result.err().map(|error| error.to_string());
+        if self.is_closing() {
+            return;
+        }
+        // One that cannot be taken does not keep the others from being taken.
+        let mut steps = vec![self.index_waiting(), self.index_again(), self.merge_runs()];
+        if self.source.runs.are_damaged() {
+            steps.extend([self.index_again(), self.merge_runs()]);
+        }
+        steps.push(self.pack_old());
+        let troubles = steps.into_iter().filter_map(Result::err);
+        let mut troubles: Vec<_> = troubles.map(|error| error.to_string()).collect();
+        troubles.dedup();
+        let trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
@@ -177,7 +192,10 @@ impl Upkeep {
                     Some((partition as u16, &*waiting.index, waiting.last))
                 })
                 .collect();
-            self.write_run(generation, &parts)?;
+            // An index that was there all along waits for those before it.
+            if !self.source.runs.cover(generation) {
+                self.write_run(generation, &parts)?;
+            }
             for shard in self.shards.iter() {
                 shard.state().indexed(generation);
             }
@@ -190,7 +208,31 @@ impl Upkeep {
         generation: u64,
         parts: &[(u16, &Fresh, Offset)],
     ) -> Result<(), OpenError> {
-        let span = (generation, generation);
+        let run = self.write_index((generation, generation), parts)?;
+        self.take(vec![run])
+    }
+
+    fn write_index(
+        &self,
+        span: (u64, u64),
+        parts: &[(u16, &Fresh, Offset)],
+    ) -> Result<Run, OpenError> {
+        self.or_clear(INDEXING, || self.put_run(span, parts))
+    }
+
+    /// Nothing unfinished is left to take room.
+    fn or_clear<T>(
+        &self,
+        name: &str,
+        write: impl FnOnce() -> Result<T, OpenError>,
+    ) -> Result<T, OpenError> {
+        write().inspect_err(|_| {
+            // It is removed at the next opening, or written over.
+            let _ = self.disk.remove(name);
+        })
+    }
+
+    fn put_run(&self, span: (u64, u64), parts: &[(u16, &Fresh, Offset)]) -> Result<Run, OpenError> {
         let subjects = parts
             .iter()
             .map(|(_, index, _)| index.subjects().count() as u64);
@@ -217,16 +259,27 @@ impl Upkeep {
         ))
     }
 
-    fn publish_run(&self, span: (u64, u64)) -> Result<(), OpenError> {
+    fn publish_run(&self, span: (u64, u64)) -> Result<Run, OpenError> {
         let name = index::name(span);
         let publish = || {
             self.disk.rename(INDEXING, &name)?;
             self.disk.sync_directory()
         };
         publish().map_err(OpenError::io(&name))?;
-        let run = Run::open(&*self.disk, &name, self.identity.incarnation, &self.cache)?;
-        for replaced in self.source.runs.add(run) {
-            self.release(&replaced.name)?;
+        Ok(Run::open(
+            &*self.disk,
+            &name,
+            self.identity.incarnation,
+            &self.cache,
+        )?)
+    }
+
+    /// Takes runs into use, and removes the files of those that they replace.
+    fn take(&self, runs: Vec<Run>) -> Result<(), OpenError> {
+        let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
+        let replaced = self.source.runs.add(runs);
+        for run in replaced.iter().filter(|run| !names.contains(&run.name)) {
+            self.release(&run.name)?;
         }
         Ok(())
     }
@@ -240,23 +293,37 @@ impl Upkeep {
                 return Ok(());
             }
             let span = (first.generations().0, last.generations().1);
-            let subjects = group.iter().map(|run| run.subjects()).sum();
-            let mut builder = self.builder(span, subjects)?;
-            let forms = self.source.segments.forms();
-            let has_frames =
-                |generation: u32| forms.get(&u64::from(generation)) == Some(&Form::Plain);
-            let runs: Vec<&Run> = group.iter().map(|run| &**run).collect();
-            let stop = || self.is_closing();
-            match index::merge(&runs, &mut builder, &has_frames, &stop) {
-                Ok(()) => {}
-                Err(MergeError::Stopped) => return Ok(()),
-                Err(MergeError::Damaged(damage)) => return Err(damage.into()),
-                Err(MergeError::Io(error)) => return Err(OpenError::io(INDEXING)(error)),
+            match self.or_clear(INDEXING, || self.merge(span, &group)) {
+                Ok(Some(run)) => self.take(vec![run])?,
+                Ok(None) => return Ok(()),
+                // It is made again, and not merged before.
+                Err(OpenError::Damaged(damage)) => {
+                    if group.iter().all(|run| run.trust() == Trust::Full) {
+                        return Err(damage.into());
+                    }
+                }
+                Err(error) => return Err(error),
             }
-            builder.finish().map_err(OpenError::io(INDEXING))?;
-            self.publish_run(span)?;
         }
         Ok(())
+    }
+
+    /// One run of several; none if there was no time for it.
+    fn merge(&self, span: (u64, u64), group: &[Arc<Run>]) -> Result<Option<Run>, OpenError> {
+        let subjects = group.iter().map(|run| run.subjects()).sum();
+        let mut builder = self.builder(span, subjects)?;
+        let forms = self.source.segments.forms();
+        let has_frames = |generation: u32| forms.get(&u64::from(generation)) == Some(&Form::Plain);
+        let runs: Vec<&Run> = group.iter().map(|run| &**run).collect();
+        let stop = || self.is_closing();
+        match index::merge(&runs, &mut builder, &has_frames, &stop) {
+            Ok(()) => {}
+            Err(MergeError::Stopped) => return Ok(None),
+            Err(MergeError::Damaged(damage)) => return Err(damage.into()),
+            Err(MergeError::Io(error)) => return Err(OpenError::io(INDEXING)(error)),
+        }
+        builder.finish().map_err(OpenError::io(INDEXING))?;
+        self.publish_run(span).map(Some)
     }
 
     /// Packs what is far enough behind the segment that is written.
@@ -266,15 +333,20 @@ impl Upkeep {
         };
         let keep = self.options.plain_segments;
         let active = self.source.segments.active();
+        let mut result = Ok(());
         for (generation, form) in self.source.segments.forms() {
             if generation + keep >= active || self.is_closing() {
-                return Ok(());
+                break;
             }
             if form == Form::Plain && self.source.runs.cover(generation) {
-                self.pack(generation, Some(level))?;
+                match self.pack(generation, Some(level)) {
+                    // The others are packed all the same.
+                    Err(error @ OpenError::Damaged(_)) => result = result.and(Err(error)),
+                    packed => packed?,
+                }
             }
         }
-        Ok(())
+        result
     }
 
     /// A segment as it was written, the header of the next one, and what it holds.
@@ -301,6 +373,20 @@ impl Upkeep {
 
     /// Packs a full segment, and gives its file to be used again.
     pub(crate) fn pack(&self, generation: u64, level: Option<i32>) -> Result<(), OpenError> {
+        let packed = self.or_clear(SEALING, || self.write_packed(generation, level))?;
+        let Some(name) = packed else {
+            return Ok(());
+        };
+        self.source.segments.packed(generation);
+        self.spare.reuse(&name).map_err(OpenError::io(&name))
+    }
+
+    /// The name of the file that is packed now; none if there was no time for it.
+    fn write_packed(
+        &self,
+        generation: u64,
+        level: Option<i32>,
+    ) -> Result<Option<String>, OpenError> {
         let (segment, next, bytes, recovered) = self.full_segment(generation)?;
         let file = self.disk.open(SEALING, Access::Store);
         let file = file.map_err(OpenError::io(SEALING))?;
@@ -317,7 +403,7 @@ impl Upkeep {
         let mut packer = Packer::new(file, &header, level);
         for found in &frames {
             if self.is_closing() {
-                return Ok(());
+                return Ok(None);
             }
             let begin = found.position as usize;
             let frame = bytes.slice(begin..begin + found.header.length as usize);
@@ -338,21 +424,31 @@ impl Upkeep {
             self.disk.sync_directory()
         };
         publish().map_err(OpenError::io(&name))?;
-        self.source.segments.packed(generation);
-        self.spare
-            .reuse(&segment::name(generation))
-            .map_err(OpenError::io(&segment.name))
+        Ok(Some(segment.name))
     }
 
-    /// Reads a packed segment into the partitions, to index it again.
-    pub(crate) fn load_packed(&self, generation: u64) -> Result<(), OpenError> {
+    /// Reads a packed segment into the partitions, to index it again. Where its frames lie is of no
+    /// use; `with_frames` notes them all the same, so that whoever finds one in memory knows that
+    /// there is something, and looks for it in the packed segment.
+    pub(crate) fn load_packed(&self, generation: u64, with_frames: bool) -> Result<(), OpenError> {
         let header = self.source.segments.sealed(generation)?.header().clone();
         for (shard, start) in self.shards.iter().zip(&header.segment.starts) {
             shard.state().restart(*start);
         }
         self.for_each_packed(generation, &mut |partition, record| {
             if let Some(shard) = self.shards.get(partition.index()) {
-                shard.state().index(record);
+                let mut state = shard.state();
+                state.index(record);
+                if with_frames {
+                    let place = FramePlace {
+                        first: record.local.offset,
+                        stamp: record.local.stamp.0,
+                        generation: generation as u32,
+                        position: 0,
+                        length: 0,
+                    };
+                    state.advance(record, place);
+                }
             }
         })?;
         for (shard, end) in self.shards.iter().zip(&header.ends) {
@@ -411,16 +507,32 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Removes a file in steps: to free much space at once holds up whoever writes elsewhere.
+    /// Removes a file in steps: to free much space at once holds up whoever writes elsewhere. An
+    /// index goes at once: whoever reads it goes on reading what it was.
     pub(crate) fn release(&self, name: &str) -> Result<(), OpenError> {
-        crate::disk::release(&*self.disk, name).map_err(OpenError::io(name))
+        let released = match index::is_run(name) {
+            true => self.disk.remove(name),
+            false => crate::disk::release(&*self.disk, name),
+        };
+        released.map_err(OpenError::io(name))
+    }
+}
+
+/// Somebody is at work, until this is dropped; also if the work ends in a panic.
+struct Busy(Arc<Upkeep>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Release);
     }
 }
 
 /// Writes what one partition has in a segment, up to its last offset there.
 fn put_index(builder: &mut Builder, partition: u16, index: &Fresh, last: Offset) -> io::Result<()> {
     let within = |place: &&FramePlace| place.first <= last;
-    for place in index.frames().iter().take_while(within) {
+    // What has no length only stands for something packed.
+    let plain = |place: &&FramePlace| place.length > 0;
+    for place in index.frames().iter().take_while(within).filter(plain) {
         let key = Key::frame(partition, place.first.0);
         builder.push(key, &index::encode_frame(place))?;
     }

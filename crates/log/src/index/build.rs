@@ -41,7 +41,21 @@ pub(crate) struct Tail {
     pub(crate) pages: u64,
 }
 
+/// No index has as many levels: each of them holds dozens of times the one above.
+const MOST_LEVELS: u32 = 16;
+
 impl Tail {
+    /// Whether everything that is named lies where it can, in a file whose tail begins at `end`.
+    pub(crate) fn fits(&self, end: u64) -> bool {
+        let ends = |position: u64, length: u64| position.checked_add(length);
+        let root = ends(self.root.position, u64::from(self.root.length));
+        let pages = self.pages.checked_mul(PAGE as u64);
+        let filter = pages.and_then(|bytes| ends(self.filter, bytes));
+        self.height <= MOST_LEVELS
+            && root.is_some_and(|root| root <= self.filter)
+            && filter.is_some_and(|filter| filter <= end)
+    }
+
     pub(crate) fn encode(&self, incarnation: Incarnation) -> Vec<u8> {
         let mut body = Vec::with_capacity(TAIL);
         body.put_u128(incarnation.0);
@@ -229,4 +243,39 @@ fn probes(partition: u16, subject: Subject) -> impl Iterator<Item = (usize, u8)>
 /// Whether a page of a filter may know of a subject.
 pub(crate) fn may_hold(page: &[u8], partition: u16, subject: Subject) -> bool {
     probes(partition, subject).all(|(byte, bit)| page.get(byte).is_some_and(|b| b & bit != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_tail_names_lies_within_the_file() {
+        let good = Tail {
+            root: BlockPlace {
+                position: 16,
+                length: 100,
+            },
+            height: 1,
+            filter: 116,
+            pages: 2,
+            ..Tail::default()
+        };
+        let end = 116 + 2 * PAGE as u64;
+        assert!(good.fits(end));
+        assert!(!good.fits(end - 1));
+        let bad: [fn(&mut Tail); 6] = [
+            |tail| tail.root.length = u32::MAX,
+            |tail| tail.root.position = u64::MAX,
+            |tail| tail.height = u32::MAX,
+            |tail| tail.filter = u64::MAX,
+            |tail| tail.pages = u64::MAX,
+            |tail| tail.pages = 3,
+        ];
+        for (number, change) in bad.iter().enumerate() {
+            let mut tail = good;
+            change(&mut tail);
+            assert!(!tail.fits(end), "change {number}");
+        }
+    }
 }

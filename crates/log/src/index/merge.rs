@@ -40,6 +40,7 @@ pub(crate) fn merge(
     for run in runs {
         let start = Key::frame(0, 0);
         let mut source = Source {
+            run,
             cursor: run.from(start, false)?,
             head: None,
         };
@@ -68,11 +69,9 @@ pub(crate) fn merge(
             }
             continue;
         }
-        let places = decode_postings(key, &value).ok_or_else(|| Damage {
-            file: "an index".into(),
-            at: 0,
-            expected: "offsets".into(),
-            found: "bytes that cannot be read".into(),
+        let places = decode_postings(key, &value).ok_or_else(|| {
+            let found = format!("offsets of {key:?} that cannot be read");
+            next.run.damage(0, found)
         })?;
         if let Some(open) = &mut open
             && open.takes(key, places.offsets().len())
@@ -93,6 +92,7 @@ pub(crate) fn merge(
 }
 
 struct Source<'a> {
+    run: &'a Run,
     cursor: Cursor<'a>,
     head: Option<(Key, bytes::Bytes)>,
 }

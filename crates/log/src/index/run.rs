@@ -1,6 +1,7 @@
 //! A file of an index: which offsets a subject has in some neighbouring segments.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use everfold_engine::Offset;
@@ -17,9 +18,25 @@ use crate::error::Damage;
 /// How many offsets one entry holds at most.
 pub(crate) const PIECE: usize = 256;
 
+/// Whether a run is what its segments say, as far as anybody noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Trust {
+    Full,
+    /// Damage was found: it is to be made again.
+    Lost,
+    /// That was tried, and is tried again with what else there is to do.
+    Tried,
+    /// It cannot be made again: its segments cannot be read.
+    GivenUp,
+}
+
 pub(crate) struct Run {
     pub(crate) name: String,
+    trust: AtomicU8,
     file: Arc<dyn File>,
+    /// Where the blocks and the filter end.
+    end: u64,
     cache: Arc<ReadCache>,
     number: u64,
     incarnation: Incarnation,
@@ -55,9 +72,18 @@ impl Run {
         let at = length.saturating_sub(TAIL as u64);
         let tail = decode_tail(&bytes, incarnation)
             .map_err(|(expected, found)| damage(at, expected, found))?;
+        if !tail.fits(at) {
+            return Err(damage(
+                at,
+                "places within the index",
+                "some outside of it".into(),
+            ));
+        }
         Ok(Self {
             name: name.to_owned(),
+            trust: AtomicU8::new(Trust::Full as u8),
             file,
+            end: at,
             cache: Arc::clone(cache),
             number: cache.file(),
             incarnation,
@@ -74,7 +100,30 @@ impl Run {
         self.tail.subjects
     }
 
-    fn damage(&self, at: u64, found: String) -> Damage {
+    pub(crate) fn trust(&self) -> Trust {
+        let known = [Trust::Full, Trust::Lost, Trust::Tried, Trust::GivenUp];
+        let trust = self.trust.load(Ordering::Acquire);
+        known
+            .into_iter()
+            .find(|one| *one as u8 == trust)
+            .unwrap_or(Trust::Full)
+    }
+
+    pub(crate) fn set_trust(&self, trust: Trust) {
+        self.trust.store(trust as u8, Ordering::Release);
+    }
+
+    /// The run is not what its segments say.
+    pub(crate) fn distrust(&self) {
+        let (full, lost) = (Trust::Full as u8, Trust::Lost as u8);
+        let _ = self
+            .trust
+            .compare_exchange(full, lost, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Notes that the run is damaged, and says how.
+    pub(super) fn damage(&self, at: u64, found: String) -> Damage {
+        self.distrust();
         Damage {
             file: self.name.clone(),
             at,
@@ -84,6 +133,12 @@ impl Run {
     }
 
     fn bytes(&self, position: u64, length: usize) -> Result<Bytes, Damage> {
+        if position
+            .checked_add(length as u64)
+            .is_none_or(|end| end > self.end)
+        {
+            return Err(self.damage(position, "a place outside of the index".into()));
+        }
         let mut bytes = vec![0; length];
         self.file
             .read_at(position, &mut bytes)
@@ -116,6 +171,14 @@ impl Run {
         self.cache
             .insert(self.number, position, Cached::Bytes(page.clone()));
         Ok(page)
+    }
+
+    /// Reads the whole run from the device.
+    pub(crate) fn check(&self) -> Result<(), Damage> {
+        self.check_filter()?;
+        let mut cursor = self.from(Key::frame(0, 0), false)?;
+        while cursor.next()?.is_some() {}
+        Ok(())
     }
 
     /// Checks the pages of the filter, from the device.
@@ -284,8 +347,8 @@ fn decode_tail(bytes: &[u8], incarnation: Incarnation) -> Result<Tail, (&'static
 /// A walk through the entries of a run.
 pub(crate) struct Cursor<'a> {
     run: &'a Run,
-    /// A block of each level, and the entry that is next.
-    path: Vec<(Arc<Block>, usize)>,
+    /// A block of each level, the entry that is next, and where the block lies.
+    path: Vec<(Arc<Block>, usize, u64)>,
     cached: bool,
 }
 
@@ -302,19 +365,33 @@ impl Cursor<'_> {
             let index = key.and_then(|key| block.at_or_before(key)).unwrap_or(0);
             let is_leaf = self.path.len() as u32 == self.run.tail.height;
             if is_leaf {
-                self.path.push((block, index));
+                self.path.push((block, index, place.position));
                 return Ok(());
             }
-            let below = BlockPlace::decode(&block.value(index));
-            self.path.push((block, index + 1));
-            place = below.ok_or_else(|| self.run.damage(place.position, "no place".into()))?;
+            let below = self.below(place.position, &block.value(index))?;
+            self.path.push((block, index + 1, place.position));
+            place = below;
         }
+    }
+
+    /// The place that an entry of the block at `position` names: blocks follow what they name, so
+    /// that no walk goes in circles.
+    fn below(&self, position: u64, value: &[u8]) -> Result<BlockPlace, Damage> {
+        BlockPlace::decode(value)
+            .filter(|place| {
+                let end = place.position.checked_add(u64::from(place.length));
+                end.is_some_and(|end| end <= position)
+            })
+            .ok_or_else(|| {
+                let found = "an entry that names no block before it";
+                self.run.damage(position, found.into())
+            })
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<(Key, Bytes)>, Damage> {
         loop {
             let depth = self.path.len();
-            let Some((block, index)) = self.path.last_mut() else {
+            let Some((block, index, position)) = self.path.last_mut() else {
                 return Ok(None);
             };
             if *index >= block.len() {
@@ -326,8 +403,8 @@ impl Cursor<'_> {
             if depth as u32 == self.run.tail.height + 1 {
                 return Ok(Some(entry));
             }
-            let place = BlockPlace::decode(&entry.1);
-            let place = place.ok_or_else(|| self.run.damage(0, "no place".into()))?;
+            let position = *position;
+            let place = self.below(position, &entry.1)?;
             self.descend(place, None)?;
         }
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use everfold_engine::position::Incarnation;
 
-use super::Run;
+use super::{Run, Trust};
 use crate::cache::ReadCache;
 use crate::disk::Disk;
 use crate::error::{Damage, OpenError};
@@ -14,6 +14,11 @@ const SUFFIX: &str = ".index";
 /// The file of the run over some generations.
 pub(crate) fn name(generations: (u64, u64)) -> String {
     format!("{:010}-{:010}{SUFFIX}", generations.0, generations.1)
+}
+
+/// Whether a file is a run's.
+pub(crate) fn is_run(name: &str) -> bool {
+    span_of(name).is_some()
 }
 
 /// The generations behind the name of a run's file.
@@ -41,13 +46,45 @@ pub(crate) fn choose(names: &[String]) -> (Vec<(u64, u64)>, Vec<String>) {
     (chosen, covered)
 }
 
+/// Names of runs over segments before `active`, and of the others.
+fn before(active: u64, names: &[String]) -> (Vec<String>, Vec<String>) {
+    let runs = names.iter().filter_map(|name| Some((span_of(name)?, name)));
+    let (before, ahead): (Vec<_>, Vec<_>) = runs.partition(|(span, _)| span.1 < active);
+    let names = |runs: Vec<((u64, u64), &String)>| {
+        let names = runs.into_iter().map(|(_, name)| name.clone());
+        names.collect()
+    };
+    (names(before), names(ahead))
+}
+
+fn is_ahead(name: &str, active: u64) -> Damage {
+    Damage {
+        file: name.to_owned(),
+        at: 0,
+        expected: format!("an index of segments before {active}"),
+        found: "one of segments that are not full".into(),
+    }
+}
+
+/// Nothing is thrown away that was read wrong once.
+fn open_twice(
+    disk: &dyn Disk,
+    name: &str,
+    incarnation: Incarnation,
+    cache: &Arc<ReadCache>,
+) -> Result<Run, Damage> {
+    let open = || Run::open(disk, name, incarnation, cache);
+    open().or_else(|_| open())
+}
+
 /// Runs in use, oldest first; they do not overlap.
 pub(crate) struct Runs {
     list: RwLock<Arc<[Arc<Run>]>>,
 }
 
 impl Runs {
-    /// Opens what a directory has. Runs that cannot be used are removed: they are made again.
+    /// Opens what a directory has. Runs that cannot be used are removed: they are made again. So are
+    /// those that reach over `active`, the segment that is written: they are of another history.
     ///
     /// # Errors
     /// What the system says when one is to be removed.
@@ -55,15 +92,19 @@ impl Runs {
         disk: &dyn Disk,
         names: &[String],
         incarnation: Incarnation,
+        active: u64,
         cache: &Arc<ReadCache>,
         discarded: &mut Vec<Damage>,
     ) -> Result<Self, OpenError> {
-        let (chosen, covered) = choose(names);
+        let (known, ahead) = before(active, names);
+        let (chosen, covered) = choose(&known);
         let mut list = Vec::new();
-        let mut useless = covered;
+        discarded.extend(ahead.iter().map(|name| is_ahead(name, active)));
+        let mut useless = ahead;
+        useless.extend(covered);
         for span in chosen {
             let name = name(span);
-            match Run::open(disk, &name, incarnation, cache) {
+            match open_twice(disk, &name, incarnation, cache) {
                 Ok(run) if run.generations() == span => list.push(Arc::new(run)),
                 Ok(_) => useless.push(name),
                 Err(damage) => {
@@ -88,11 +129,12 @@ impl Runs {
         disk: &dyn Disk,
         names: &[String],
         incarnation: Incarnation,
+        active: u64,
         cache: &Arc<ReadCache>,
     ) -> (Self, Vec<Damage>) {
         let (mut list, mut damaged) = (Vec::new(), Vec::new());
-        for span in choose(names).0 {
-            match Run::open(disk, &name(span), incarnation, cache) {
+        for span in choose(&before(active, names).0).0 {
+            match open_twice(disk, &name(span), incarnation, cache) {
                 Ok(run) if run.generations() == span => list.push(Arc::new(run)),
                 Ok(_) => {}
                 Err(damage) => damaged.push(damage),
@@ -118,18 +160,26 @@ impl Runs {
         (run.generations().0 <= generation).then(|| Arc::clone(run))
     }
 
-    /// Takes a run in, in place of those that it covers; these are returned.
-    pub(crate) fn add(&self, run: Run) -> Vec<Arc<Run>> {
-        let (first, last) = run.generations();
+    /// Takes runs in, in place of those that they overlap; these are returned.
+    pub(crate) fn add(&self, runs: Vec<Run>) -> Vec<Arc<Run>> {
+        let overlap = |other: &Arc<Run>| {
+            let (first, last) = other.generations();
+            let spans = runs.iter().map(Run::generations);
+            spans
+                .into_iter()
+                .any(|span| first <= span.1 && span.0 <= last)
+        };
         let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
-        let (replaced, mut kept): (Vec<_>, Vec<_>) = list.iter().cloned().partition(|other| {
-            let span = other.generations();
-            first <= span.0 && span.1 <= last
-        });
-        kept.push(Arc::new(run));
+        let (replaced, mut kept): (Vec<_>, Vec<_>) = list.iter().cloned().partition(overlap);
+        kept.extend(runs.into_iter().map(Arc::new));
         kept.sort_unstable_by_key(|run| run.generations());
         *list = kept.into();
         replaced
+    }
+
+    /// Whether damage was found in a run, and nothing was done about it yet.
+    pub(crate) fn are_damaged(&self) -> bool {
+        self.list().iter().any(|run| run.trust() == Trust::Lost)
     }
 
     /// Lets go of runs that cover nothing but segments before `generation`; they are returned.
@@ -153,7 +203,8 @@ impl Runs {
         let neighbours = |pair: &[Arc<Run>]| pair[0].generations().1 + 1 == pair[1].generations().0;
         list.windows(FAN_IN as usize)
             .find(|group| {
-                group.iter().all(|run| level(run) == level(&group[0]))
+                group.iter().all(|run| run.trust() == Trust::Full)
+                    && group.iter().all(|run| level(run) == level(&group[0]))
                     && group.windows(2).all(neighbours)
             })
             .map(<[_]>::to_vec)

@@ -37,7 +37,9 @@ const SUFFIX: &str = ".spare";
 
 /// Whether a file waits to be used again.
 pub(crate) fn is_spare(name: &str) -> bool {
-    name.ends_with(SUFFIX)
+    name.strip_suffix(SUFFIX).is_some_and(|digits| {
+        digits.len() >= 10 && digits.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 #[derive(Clone)]
@@ -79,14 +81,39 @@ impl Spare {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a used file the name of the segment, once it holds nothing but zeros.
+    /// Gives a used file the name of the segment, once it holds nothing but zeros. One that cannot
+    /// be used again is left alone: a fresh file does as well.
     fn take_used(&self, state: &mut State, name: &str) -> io::Result<()> {
         let taken = self.disk.list()?.iter().any(|other| other == name);
-        let Some(used) = state.used.last().filter(|_| !taken) else {
+        if taken {
             return Ok(());
-        };
+        }
+        while let Some(used) = state.used.pop() {
+            match self
+                .clear(&used)
+                .and_then(|()| self.disk.rename(&used, name))
+            {
+                Ok(()) => return Ok(()),
+                Err(error) if self.closing.load(Ordering::Relaxed) => {
+                    state.used.push(used);
+                    return Err(error);
+                }
+                // It gives its space back if it can, and is looked at again at the next opening.
+                Err(_) => drop(release(&*self.disk, &used)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills a used file with zeros, whole blocks of them.
+    fn clear(&self, used: &str) -> io::Result<()> {
         let file = self.disk.open(used, Access::Journal)?;
-        let length = file.len()?;
+        let block = BLOCK as u64;
+        let found = file.len()?;
+        let length = found / block * block;
+        if length < found {
+            file.set_len(length)?;
+        }
         let zeros = Aligned::zeroed(CHUNK);
         let mut at = 0;
         while at < length {
@@ -97,11 +124,7 @@ impl Spare {
             file.write_at(at, &zeros[..chunk as usize])?;
             at += chunk;
         }
-        file.sync()?;
-        drop(file);
-        self.disk.rename(used, name)?;
-        state.used.pop();
-        Ok(())
+        file.sync()
     }
 
     /// A file of zeros for the segment, of `bytes` at least. Goes on where an earlier attempt

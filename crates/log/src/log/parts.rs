@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use everfold_engine::World;
 use everfold_engine::engine::Identity;
-use everfold_engine::{Offset, World};
 
 use crate::areas::{self, Areas};
 use crate::cache::ReadCache;
 use crate::disk::{Disk, release};
 use crate::error::OpenError;
 use crate::index::{Runs, Subjects};
-use crate::journal::{End, Spare, is_spare};
+use crate::journal::{self, End, Spare, is_spare};
 use crate::open::{self, Report, Survey};
 use crate::options::Options;
 use crate::partition::Shard;
@@ -18,7 +18,7 @@ use crate::read::Source;
 use crate::sealed;
 use crate::segment;
 use crate::segments::{Form, Segments};
-use crate::upkeep::{INDEXING, SEALING, Upkeep};
+use crate::upkeep::{INDEXING, SEALING, TRIMMING, Upkeep};
 
 pub(super) struct Parts {
     pub(super) identity: Identity,
@@ -60,6 +60,7 @@ impl Parts {
             &**disk,
             &survey.names,
             identity.incarnation,
+            header.generation,
             &cache,
             &mut report.indexes_discarded,
         )?;
@@ -85,12 +86,7 @@ impl Parts {
         for run in source.runs.forget_before(source.segments.first()) {
             upkeep.release(&run.name)?;
         }
-        for (generation, form) in &survey.forms {
-            if *generation < header.generation && !source.runs.cover(*generation) {
-                index_again(&**disk, &upkeep, &shards, *generation, *form)?;
-                report.indexes_made += 1;
-            }
-        }
+        report.indexes_made = index_again(&**disk, &upkeep, &survey)?;
         let (end, partial) = open::load_active(&**disk, &survey.active, &shards, &mut report)?;
         let areas = Areas::new(
             Arc::clone(disk),
@@ -129,36 +125,51 @@ fn clear(disk: &dyn Disk, spare: &Spare, survey: &Survey) -> Result<(), OpenErro
             release(disk, name).map_err(OpenError::io(name))?;
         } else if packed || is_spare(name) {
             spare.reuse(name).map_err(OpenError::io(name))?;
-        } else if [INDEXING, SEALING].contains(&name.as_str()) {
+        } else if [INDEXING, SEALING, TRIMMING].contains(&name.as_str()) {
             disk.remove(name).map_err(OpenError::io(name))?;
         }
     }
     Ok(())
 }
 
-/// Makes the index of a segment that has none, or has lost it.
+/// Makes the indexes that are missing; how many. Where there is no room for one it stays in memory,
+/// and so do those of all later segments, for what memory has is newer than what files have.
 pub(super) fn index_again(
     disk: &dyn Disk,
     upkeep: &Upkeep,
-    shards: &[Shard],
-    generation: u64,
-    form: Form,
-) -> Result<(), OpenError> {
-    match form {
-        Form::Plain => open::load_sealed(disk, generation, shards)?,
-        Form::Sealed => upkeep.load_packed(generation)?,
+    survey: &Survey,
+) -> Result<u64, OpenError> {
+    let (mut made, mut is_full) = (0, false);
+    for (generation, form) in &survey.forms {
+        let is_missing = !upkeep.source().runs.cover(*generation);
+        if *generation >= survey.active.header.generation || !(is_missing || is_full) {
+            continue;
+        }
+        match form {
+            Form::Plain => open::load_sealed(disk, *generation, upkeep.shards())?,
+            Form::Sealed => upkeep.load_packed(*generation, is_full)?,
+        }
+        for shard in upkeep.shards() {
+            shard.state().seal(*generation);
+        }
+        made += u64::from(is_missing);
+        if is_full {
+            continue;
+        }
+        match upkeep.index_waiting() {
+            Err(OpenError::Io { source, .. }) if journal::is_full(&source) => is_full = true,
+            result => result?,
+        }
+        if is_full && *form == Form::Sealed {
+            // Readers who look in memory are to be told that it is packed.
+            for shard in upkeep.shards() {
+                shard.state().indexed(*generation);
+            }
+            upkeep.load_packed(*generation, true)?;
+            for shard in upkeep.shards() {
+                shard.state().seal(*generation);
+            }
+        }
     }
-    let mut indexes = Vec::new();
-    for (partition, shard) in shards.iter().enumerate() {
-        let mut state = shard.state();
-        state.seal(generation);
-        let waiting = state.waiting().first().cloned();
-        state.indexed(generation);
-        indexes.extend(waiting.map(|waiting| (partition as u16, waiting)));
-    }
-    let parts: Vec<(u16, _, Offset)> = indexes
-        .iter()
-        .map(|(partition, waiting)| (*partition, &*waiting.index, waiting.last))
-        .collect();
-    upkeep.write_run(generation, &parts)
+    Ok(made)
 }

@@ -71,7 +71,13 @@ impl Still {
             .collect();
         let cache = Arc::new(ReadCache::new(options.read_cache_bytes));
         let incarnation = identity.incarnation;
-        let (runs, indexes_discarded) = Runs::look(&**disk, &survey.names, incarnation, &cache);
+        let (runs, indexes_discarded) = Runs::look(
+            &**disk,
+            &survey.names,
+            incarnation,
+            header.generation,
+            &cache,
+        );
         let segments = Segments::new(
             Arc::clone(disk),
             Arc::clone(&cache),
@@ -96,12 +102,9 @@ impl Still {
             indexes_discarded,
             ..Report::default()
         };
-        for (generation, form) in &survey.forms {
-            if *generation < header.generation && !source.runs.cover(*generation) {
-                index_again(&**disk, &upkeep, &shards, *generation, *form)?;
-                report.indexes_made += 1;
-            }
-        }
+        report.indexes_made = index_again(&**disk, &upkeep, &survey)?;
+        // Nothing else is done to a log that is only read.
+        upkeep.close();
         let (_, recovered, file) = load_settled(&**disk, &survey.active, &shards)?;
         for shard in shards.iter() {
             let last = shard.state().at.last;

@@ -104,6 +104,11 @@ impl SealedFile {
     }
 
     fn read(&self, position: u64, length: usize) -> Result<Bytes, Damage> {
+        let end = position.checked_add(length as u64);
+        if end.is_none_or(|end| end > self.length) {
+            let found = format!("a file of {} bytes", self.length);
+            return Err(self.damage(position, format!("{length} bytes"), found));
+        }
         let mut bytes = vec![0; length];
         self.file
             .read_at(position, &mut bytes)
@@ -143,7 +148,14 @@ impl SealedFile {
         if sum(&bytes, self.incarnation(), generation, position) != stored {
             return Err(self.damage(position, "a directory", "one whose checksum is wrong"));
         }
+        // A frame from which records were taken is larger than before at most by what stands for them.
+        let most = self.header.end.saturating_mul(8);
+        let fits = |entry: &BlockEntry| {
+            let end = entry.position.checked_add(u64::from(entry.stored));
+            end.is_some_and(|end| end <= position) && u64::from(entry.raw) <= most
+        };
         Directory::decode(&bytes)
+            .filter(|directory| directory.entries().iter().all(fits))
             .ok_or_else(|| self.damage(position, "a directory", "one that cannot be read"))
     }
 

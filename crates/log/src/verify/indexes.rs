@@ -40,7 +40,7 @@ impl Indexes {
     pub(crate) fn open(disk: &dyn Disk, names: &[String], incarnation: Incarnation) -> Self {
         // Everything is read from the device, nothing kept.
         let cache = Arc::new(ReadCache::new(0));
-        let (runs, damaged) = Runs::look(disk, names, incarnation, &cache);
+        let (runs, damaged) = Runs::look(disk, names, incarnation, u64::MAX, &cache);
         Self::of(&runs, incarnation, damaged)
     }
 
@@ -110,6 +110,7 @@ impl Indexes {
             match compared.sums() {
                 Err(damage) => damaged.push(damage),
                 Ok(sums) if compared.comparable && sums != compared.expected => {
+                    compared.run.distrust();
                     damaged.push(Damage {
                         file: compared.run.name.clone(),
                         at: 0,
