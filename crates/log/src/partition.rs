@@ -200,7 +200,9 @@ impl State {
             .waiting
             .iter()
             .find(|waiting| waiting.before < offset && offset <= waiting.last)?;
-        Some(waiting.index.frames_from(offset))
+        let frames = waiting.index.frames_from(offset);
+        // A packed segment says itself where its frames are.
+        (!frames.is_empty()).then_some(frames)
     }
 
     /// What is in memory of a subject, newest segment first: the generation (the active one's is

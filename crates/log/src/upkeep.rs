@@ -427,28 +427,16 @@ impl Upkeep {
         Ok(Some(segment.name))
     }
 
-    /// Reads a packed segment into the partitions, to index it again. Where its frames lie is of no
-    /// use; `with_frames` notes them all the same, so that whoever finds one in memory knows that
-    /// there is something, and looks for it in the packed segment.
-    pub(crate) fn load_packed(&self, generation: u64, with_frames: bool) -> Result<(), OpenError> {
+    /// Reads a packed segment into the partitions, to index it again. Where its frames lie the
+    /// segment says itself.
+    pub(crate) fn load_packed(&self, generation: u64) -> Result<(), OpenError> {
         let header = self.source.segments.sealed(generation)?.header().clone();
         for (shard, start) in self.shards.iter().zip(&header.segment.starts) {
             shard.state().restart(*start);
         }
         self.for_each_packed(generation, &mut |partition, record| {
             if let Some(shard) = self.shards.get(partition.index()) {
-                let mut state = shard.state();
-                state.index(record);
-                if with_frames {
-                    let place = FramePlace {
-                        first: record.local.offset,
-                        stamp: record.local.stamp.0,
-                        generation: generation as u32,
-                        position: 0,
-                        length: 0,
-                    };
-                    state.advance(record, place);
-                }
+                shard.state().index(record);
             }
         })?;
         for (shard, end) in self.shards.iter().zip(&header.ends) {

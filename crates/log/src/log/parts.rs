@@ -147,7 +147,7 @@ pub(super) fn index_again(
         }
         match form {
             Form::Plain => open::load_sealed(disk, *generation, upkeep.shards())?,
-            Form::Sealed => upkeep.load_packed(*generation, is_full)?,
+            Form::Sealed => upkeep.load_packed(*generation)?,
         }
         for shard in upkeep.shards() {
             shard.state().seal(*generation);
@@ -159,16 +159,6 @@ pub(super) fn index_again(
         match upkeep.index_waiting() {
             Err(OpenError::Io { source, .. }) if journal::is_full(&source) => is_full = true,
             result => result?,
-        }
-        if is_full && *form == Form::Sealed {
-            // Readers who look in memory are to be told that it is packed.
-            for shard in upkeep.shards() {
-                shard.state().indexed(*generation);
-            }
-            upkeep.load_packed(*generation, true)?;
-            for shard in upkeep.shards() {
-                shard.state().seal(*generation);
-            }
         }
     }
     Ok(made)
