@@ -80,7 +80,7 @@ impl SealedHeader {
         let body = usize::try_from(length)
             .ok()
             .and_then(|length| bytes[PREFIX..].get(..length))
-            .filter(|body| crc32fast::hash(body) == sum)
+            .filter(|body| format == FORMAT && crc32fast::hash(body) == sum)
             .ok_or(BadSealed::Damaged)?;
         Self::decode_body(body).ok_or(BadSealed::Damaged)
     }
