@@ -4,19 +4,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-
-use crate::engine::{
-    AppendError, Appended, Area, Batch, BoxFuture, Chunk, Claim, Engine, Entries, Epoch, Finding,
-    Identity, Limits, OwnerError, Put, PutError, Query, ReadError, ReadLimit, Revision, Trim,
-    TrimError, Trimmed,
-};
+use crate::engine::{BoxFuture, Engine, ReadError, ReadLimit};
 use crate::map::{Map, seeded};
 use crate::name::EntityKey;
 use crate::position::Offset;
 use crate::record::{Kind, Record};
 use crate::slot::Partition;
-use crate::time::Stamp;
 
 /// Serves [`Engine::read_entity`] over any engine, from an index in memory that follows the log.
 /// Everything else is the inner engine's.
@@ -140,122 +133,8 @@ impl Engine for Indexed {
         })
     }
 
-    fn identity(&self) -> &Identity {
-        self.inner.identity()
-    }
-
-    fn limits(&self) -> Limits {
-        self.inner.limits()
-    }
-
-    fn claim(&self, partition: Partition) -> BoxFuture<'_, Result<Claim, OwnerError>> {
-        self.inner.claim(partition)
-    }
-
-    fn renew(
-        &self,
-        partition: Partition,
-        epoch: Epoch,
-        floor: Stamp,
-    ) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.renew(partition, epoch, floor)
-    }
-
-    fn release(&self, partition: Partition, epoch: Epoch) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.release(partition, epoch)
-    }
-
-    fn confirm(&self, partition: Partition, epoch: Epoch) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.confirm(partition, epoch)
-    }
-
-    fn append(
-        &self,
-        partition: Partition,
-        epoch: Epoch,
-        batch: Batch,
-    ) -> BoxFuture<'_, Result<Appended, AppendError>> {
-        self.inner.append(partition, epoch, batch)
-    }
-
-    fn read(
-        &self,
-        partition: Partition,
-        after: Offset,
-        limit: ReadLimit,
-    ) -> BoxFuture<'_, Result<Chunk, ReadError>> {
-        self.inner.read(partition, after, limit)
-    }
-
-    fn read_chained(
-        &self,
-        partition: Partition,
-        after: Offset,
-        limit: ReadLimit,
-    ) -> BoxFuture<'_, Result<Chunk, ReadError>> {
-        self.inner.read_chained(partition, after, limit)
-    }
-
-    fn safe_head(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, ReadError>> {
-        self.inner.safe_head(partition)
-    }
-
-    fn wait(
-        &self,
-        partition: Partition,
-        after: Offset,
-    ) -> BoxFuture<'_, Result<Offset, ReadError>> {
-        self.inner.wait(partition, after)
-    }
-
-    fn find<'a>(
-        &'a self,
-        partition: Partition,
-        query: &'a Query,
-        after: Offset,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Chunk, ReadError>> {
-        self.inner.find(partition, query, after, limit)
-    }
-
-    fn trim(&self, trim: Trim) -> BoxFuture<'_, Result<Trimmed, TrimError>> {
-        self.inner.trim(trim)
-    }
-
-    fn put(&self, put: Put) -> BoxFuture<'_, Result<Revision, PutError>> {
-        self.inner.put(put)
-    }
-
-    fn revision<'a>(&'a self, area: &'a Area) -> BoxFuture<'a, Result<Revision, ReadError>> {
-        self.inner.revision(area)
-    }
-
-    fn get<'a>(
-        &'a self,
-        area: &'a Area,
-        key: &'a [u8],
-    ) -> BoxFuture<'a, Result<Option<Bytes>, ReadError>> {
-        self.inner.get(area, key)
-    }
-
-    fn scan<'a>(
-        &'a self,
-        area: &'a Area,
-        after: Option<&'a [u8]>,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Entries, ReadError>> {
-        self.inner.scan(area, after, limit)
-    }
-
-    fn doctor(&self) -> Vec<Finding> {
-        self.inner.doctor()
-    }
-
-    fn durability(&self) -> String {
-        self.inner.durability()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.inner.close()
+    crate::forward! {
+        identity limits claim renew release confirm append read safe_head wait find trim put
+        revision get scan doctor durability close
     }
 }

@@ -6,6 +6,7 @@
 //! runtime reach clocks, tasks and randomness.
 
 pub mod engine;
+mod forward;
 pub mod indexed;
 pub mod map;
 pub mod memory;

@@ -7,7 +7,6 @@
 )]
 
 mod bank;
-mod delegate;
 mod hook;
 
 use std::sync::Arc;

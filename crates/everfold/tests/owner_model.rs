@@ -11,7 +11,6 @@
 )]
 
 mod bank;
-mod delegate;
 mod faulty;
 
 use std::collections::{BTreeMap, BTreeSet};

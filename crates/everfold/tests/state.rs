@@ -8,7 +8,6 @@
 )]
 
 mod bank;
-mod delegate;
 mod hook;
 
 use std::future::IntoFuture;

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use everfold::engine::engine::*;
 use everfold::engine::slot::Partition;
-use everfold::engine::{Bytes, EntityKey, Offset, Record, Stamp, World};
-
-use crate::delegate::delegate;
+use everfold::engine::{Offset, World};
 
 /// How often appends go wrong, in percent each.
 #[derive(Clone, Copy, Debug, Default)]
@@ -133,7 +131,7 @@ impl Engine for Faulty {
         })
     }
 
-    delegate! {
+    everfold::engine::forward! {
         identity limits claim renew release confirm read safe_head wait indexes_entities read_entity revision get scan doctor durability close
     }
 }

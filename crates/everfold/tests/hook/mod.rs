@@ -8,13 +8,12 @@ use std::time::Duration;
 use everfold::engine::engine::*;
 use everfold::engine::memory::Memory;
 use everfold::engine::slot::Partition;
-use everfold::engine::{Bytes, EntityKey, Offset, Record, Stamp, World};
+use everfold::engine::{EntityKey, Record, World};
 use everfold::prelude::*;
 use everfold::{Node, NodeOptions, StateOptions};
 use everfold_sim::Simulation;
 
 use crate::bank::Account;
-use crate::delegate::delegate;
 
 /// What goes wrong from now on.
 #[derive(Default)]
@@ -208,7 +207,7 @@ impl Engine for Hook {
         })
     }
 
-    delegate! {
+    everfold::engine::forward! {
         identity limits renew release confirm read safe_head wait indexes_entities revision get doctor durability close
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use everfold_engine::engine::*;
 use everfold_engine::memory::Memory;
-use everfold_engine::{Bytes, EntityKey, Offset, Partition, Record, Stamp};
+use everfold_engine::{EntityKey, Offset, Partition, Record, Stamp};
 use tokio::task::yield_now;
 
 /// What is broken.
@@ -184,13 +184,7 @@ impl Mutant {
 }
 
 impl Engine for Mutant {
-    fn identity(&self) -> &Identity {
-        self.inner.identity()
-    }
-
-    fn limits(&self) -> Limits {
-        self.inner.limits()
-    }
+    everfold_engine::forward! { identity limits release confirm safe_head revision get doctor durability }
 
     fn claim(&self, partition: Partition) -> BoxFuture<'_, Result<Claim, OwnerError>> {
         Box::pin(async move {
@@ -217,14 +211,6 @@ impl Engine for Mutant {
             floor
         };
         self.inner.renew(partition, epoch, floor)
-    }
-
-    fn release(&self, partition: Partition, epoch: Epoch) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.release(partition, epoch)
-    }
-
-    fn confirm(&self, partition: Partition, epoch: Epoch) -> BoxFuture<'_, Result<(), OwnerError>> {
-        self.inner.confirm(partition, epoch)
     }
 
     fn append(
@@ -257,10 +243,6 @@ impl Engine for Mutant {
             }
             Ok(chunk)
         })
-    }
-
-    fn safe_head(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, ReadError>> {
-        self.inner.safe_head(partition)
     }
 
     fn wait(
@@ -325,18 +307,6 @@ impl Engine for Mutant {
         Box::pin(self.put_wrongly(put))
     }
 
-    fn revision<'a>(&'a self, area: &'a Area) -> BoxFuture<'a, Result<Revision, ReadError>> {
-        self.inner.revision(area)
-    }
-
-    fn get<'a>(
-        &'a self,
-        area: &'a Area,
-        key: &'a [u8],
-    ) -> BoxFuture<'a, Result<Option<Bytes>, ReadError>> {
-        self.inner.get(area, key)
-    }
-
     fn scan<'a>(
         &'a self,
         area: &'a Area,
@@ -353,14 +323,6 @@ impl Engine for Mutant {
             }
             Ok(found)
         })
-    }
-
-    fn doctor(&self) -> Vec<Finding> {
-        self.inner.doctor()
-    }
-
-    fn durability(&self) -> String {
-        self.inner.durability()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

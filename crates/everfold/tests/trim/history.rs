@@ -1,112 +1,24 @@
 //! Trimming through the node: baselines first, and nobody loses a state.
 
-#![allow(
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "in a test a fault is a panic"
-)]
-
-mod bank;
-
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bank::*;
-use everfold::engine::engine::{self, ReadLimit};
+use crate::bank::*;
+use crate::later::{self, *};
+use everfold::engine::engine::ReadLimit;
 use everfold::engine::record::Kind;
-use everfold::engine::world::{System, new_id};
-use everfold::engine::{Offset, Partition, Timestamp, World};
+use everfold::engine::world::new_id;
+use everfold::engine::{Offset, Partition, Timestamp};
 use everfold::prelude::*;
-use everfold::{Node, NodeOptions, SendError, StateOptions, StateStore, TrimError};
-use everfold_log::{Log, Options};
+use everfold::{Node, SendError, StateStore, TrimError};
 
-/// The system's world, some time later.
-struct Later {
-    inner: Arc<dyn World>,
-    by: Duration,
-}
-
-impl World for Later {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.inner.now().0 + self.by.as_micros() as i64)
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.inner.elapsed()
-    }
-
-    fn random(&self) -> u64 {
-        self.inner.random()
-    }
-
-    fn spawn(&self, name: &'static str, task: engine::BoxFuture<'static, ()>) {
-        self.inner.spawn(name, task);
-    }
-
-    fn sleep(&self, time: Duration) -> engine::BoxFuture<'static, ()> {
-        self.inner.sleep(time)
-    }
-
-    fn block(&self, name: &'static str, job: Box<dyn FnOnce() + Send>) {
-        self.inner.block(name, job);
-    }
-
-    fn drive(
-        &self,
-        name: &'static str,
-        machine: Box<dyn everfold::engine::world::Machine>,
-    ) -> Arc<dyn everfold::engine::world::Poke> {
-        self.inner.drive(name, machine)
-    }
-}
-
-const DAY: Duration = Duration::from_secs(24 * 3600);
-
-/// `days` from now, over small segments; states come from the log alone.
+/// States come from the log alone.
 async fn open(path: &Path, days: u32) -> Node {
     open_as(bank(), path, days).await
 }
 
 async fn open_as(application: Application, path: &Path, days: u32) -> Node {
-    let world: Arc<dyn World> = Arc::new(Later {
-        inner: System::current(),
-        by: DAY * days,
-    });
-    let mut options = Options::default();
-    options.partitions = Some(2);
-    options.first_segment_bytes = 16 << 10;
-    options.segment_bytes = 16 << 10;
-    options.tail_bytes = 16 << 10;
-    let log = Log::open_directory(path, world.clone(), options).unwrap();
-    let state = StateOptions {
-        store: StateStore::Memory,
-        ..StateOptions::default()
-    };
-    let options = NodeOptions {
-        state,
-        ..NodeOptions::default()
-    };
-    application.open_on(log, world, options).await.unwrap()
-}
-
-async fn deposit(node: &Node, account: &str, times: i64) {
-    for _ in 0..times {
-        let id = AccountId::from(account.to_owned());
-        node.entity::<Account>(id)
-            .send(Deposit { amount: 1 })
-            .await
-            .unwrap();
-    }
-}
-
-async fn balance(node: &Node, account: &str) -> (i64, u64) {
-    let id = AccountId::from(account.to_owned());
-    let entity = node.entity::<Account>(id);
-    entity
-        .read(|account, version| (account.balance, version))
-        .await
-        .unwrap()
+    later::open(application, path, days, StateStore::Memory).await
 }
 
 /// The records of all partitions.
