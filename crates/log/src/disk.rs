@@ -25,6 +25,27 @@ pub enum Access {
     Store,
 }
 
+/// An empty file in the place of whatever has the name.
+pub(crate) fn create(disk: &dyn Disk, name: &str) -> io::Result<Arc<dyn File>> {
+    let file = disk.open(name, Access::Store)?;
+    file.set_len(0)?;
+    Ok(file)
+}
+
+/// Gives a file that was flushed the name under which it counts, durably.
+pub(crate) fn publish(disk: &dyn Disk, from: &str, to: &str) -> io::Result<()> {
+    disk.rename(from, to)?;
+    disk.sync_directory()
+}
+
+/// Writes a small file as a whole, or leaves the one that there was; `writing` is its name meanwhile.
+pub(crate) fn replace(disk: &dyn Disk, writing: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let file = create(disk, writing)?;
+    file.write_at(0, bytes)?;
+    file.sync()?;
+    publish(disk, writing, name)
+}
+
 /// Space is given back in steps of this many bytes.
 const RELEASED_AT_ONCE: u64 = 8 << 20;
 

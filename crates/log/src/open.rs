@@ -13,7 +13,7 @@ use everfold_engine::record::Kind;
 use everfold_engine::slot::Layout;
 
 use crate::decode::Body;
-use crate::disk::{Access, Aligned, BLOCK, Disk};
+use crate::disk::{self, Access, Aligned, BLOCK, Disk};
 use crate::error::{Damage, OpenError};
 use crate::frame::{FrameKind, HEADER, read_floor};
 use crate::index::FramePlace;
@@ -100,8 +100,7 @@ pub(crate) fn create(
         bytes[..encoded.len()].copy_from_slice(&encoded);
         file.write_at(0, &bytes)?;
         file.sync()?;
-        disk.rename(CREATING, &target)?;
-        disk.sync_directory()
+        disk::publish(disk, CREATING, &target)
     };
     write().map_err(OpenError::io(&target))?;
     Ok(Segment {

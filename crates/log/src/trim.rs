@@ -19,7 +19,7 @@ use crate::read::{Links, read_damage, read_error};
 use crate::segments::Form;
 use crate::upkeep::Upkeep;
 
-pub(crate) use marker::{MARKER, Marker};
+pub(crate) use marker::{MARKER, Marker, TRIMMING};
 
 impl Upkeep {
     /// Trims while nothing else is done beside the writing; appends and reads go on.
@@ -94,12 +94,14 @@ impl Upkeep {
     fn check_baselines(&self, generation: u64, end: u64) -> Result<u64, TrimError> {
         let mut versions: Map<(Partition, EntityKey), u64> = seeded(0);
         let mut count = 0;
-        self.for_each_record(generation, &mut |partition, record| {
-            count += 1;
-            if matches!(record.kind, Kind::Event | Kind::Baseline) {
-                let key = (partition, record.portable.entity.clone());
-                let version = versions.entry(key).or_default();
-                *version = record.local.version.max(*version);
+        self.for_each_batch(generation, &mut |batch| {
+            for record in batch.records {
+                count += 1;
+                if matches!(record.kind, Kind::Event | Kind::Baseline) {
+                    let key = (batch.header.partition, record.portable.entity);
+                    let version = versions.entry(key).or_default();
+                    *version = record.local.version.max(*version);
+                }
             }
         })
         .map_err(trim_error)?;

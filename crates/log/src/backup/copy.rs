@@ -9,7 +9,7 @@ use super::manifest::{Manifest, SUFFIX, Stored, belongs};
 use super::view::View;
 use super::{BackedUp, BackupError};
 use crate::cache::ReadCache;
-use crate::disk::{Access, Disk};
+use crate::disk::{self, Access, Disk};
 use crate::error::OpenError;
 use crate::index::Subjects;
 use crate::open::{
@@ -334,8 +334,7 @@ impl Work<'_> {
         const PIECE: usize = 1 << 20;
         let mut hasher = blake3::Hasher::new();
         let mut write = || {
-            let file = self.target.open(&name, Access::Store)?;
-            file.set_len(0)?;
+            let file = disk::create(&**self.target, &name)?;
             let mut at = 0;
             for piece in bytes.chunks(PIECE) {
                 file.write_at(at, piece)?;

@@ -7,7 +7,7 @@ use everfold_engine::record::wire::{Reader, Writer};
 use everfold_engine::slot::Layout;
 
 use super::{BackupError, read_pieces};
-use crate::disk::{Access, Disk};
+use crate::disk::{self, Access, Disk};
 use crate::error::Damage;
 use crate::open::MANIFEST;
 use crate::segment::PartitionStart;
@@ -144,15 +144,7 @@ impl Manifest {
 
     /// Puts it in the place of the one before, durably.
     pub(super) fn write(&self, disk: &dyn Disk) -> Result<(), BackupError> {
-        let write = || {
-            let file = disk.open(NEW, Access::Store)?;
-            file.set_len(0)?;
-            file.write_at(0, &self.encode())?;
-            file.sync()?;
-            disk.rename(NEW, MANIFEST)?;
-            disk.sync_directory()
-        };
-        write().map_err(BackupError::io(MANIFEST))
+        disk::replace(disk, NEW, MANIFEST, &self.encode()).map_err(BackupError::io(MANIFEST))
     }
 
     fn encode(&self) -> Vec<u8> {

@@ -244,27 +244,7 @@ impl Run {
             subject,
             first: from,
         };
-        let mut cursor = self.from(key, true)?;
-        let mut ended = false;
-        Ok(std::iter::from_fn(move || {
-            while !ended {
-                match cursor.next() {
-                    Ok(Some((found, value))) if found.is_with(key) => {
-                        let postings = decode_postings(found, &value);
-                        return Some(postings.ok_or_else(|| {
-                            self.damage(0, format!("offsets of {found:?} that cannot be read"))
-                        }));
-                    }
-                    Ok(Some((found, _))) if found < key => {}
-                    Ok(_) => ended = true,
-                    Err(damage) => {
-                        ended = true;
-                        return Some(Err(damage));
-                    }
-                }
-            }
-            None
-        }))
+        self.entries(key, decode_postings, "offsets that cannot be read")
     }
 
     /// Frames from the one on that holds `offset`.
@@ -274,18 +254,24 @@ impl Run {
         offset: Offset,
     ) -> Result<impl Iterator<Item = Result<FramePlace, Damage>> + '_, Damage> {
         let key = Key::frame(partition, offset.0);
+        self.entries(key, decode_frame, "a frame's place that cannot be read")
+    }
+
+    /// The entries of a key's subject, from the last one at or before the key on.
+    fn entries<T: 'static>(
+        &self,
+        key: Key,
+        decode: fn(Key, &[u8]) -> Option<T>,
+        unreadable: &'static str,
+    ) -> Result<impl Iterator<Item = Result<T, Damage>> + '_, Damage> {
         let mut cursor = self.from(key, true)?;
         let mut ended = false;
         Ok(std::iter::from_fn(move || {
             while !ended {
                 match cursor.next() {
                     Ok(Some((found, value))) if found.is_with(key) => {
-                        return Some(decode_frame(found, &value).ok_or_else(|| {
-                            self.damage(
-                                0,
-                                format!("the frame of {} that cannot be read", found.first),
-                            )
-                        }));
+                        let entry = decode(found, &value);
+                        return Some(entry.ok_or_else(|| self.damage(0, unreadable.into())));
                     }
                     Ok(Some((found, _))) if found < key => {}
                     Ok(_) => ended = true,
@@ -414,10 +400,8 @@ impl Cursor<'_> {
 pub(crate) fn encode_postings(first_version: u64, dense: bool, offsets: &[u64]) -> Vec<u8> {
     let mut value = Vec::with_capacity(8 + offsets.len() * 2);
     value.put_varint(first_version << 1 | u64::from(dense));
-    let mut before = offsets.first().copied().unwrap_or_default();
-    for offset in offsets.iter().skip(1) {
-        value.put_varint(offset - before);
-        before = *offset;
+    for pair in offsets.windows(2) {
+        value.put_varint(pair[1] - pair[0]);
     }
     value
 }

@@ -22,7 +22,7 @@ pub(crate) fn is_run(name: &str) -> bool {
 }
 
 /// The generations behind the name of a run's file.
-pub(crate) fn span_of(name: &str) -> Option<(u64, u64)> {
+fn span_of(name: &str) -> Option<(u64, u64)> {
     let (first, last) = name.strip_suffix(SUFFIX)?.split_once('-')?;
     let number = |digits: &str| {
         let all_digits = digits.len() >= 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -32,18 +32,24 @@ pub(crate) fn span_of(name: &str) -> Option<(u64, u64)> {
     (1 <= span.0 && span.0 <= span.1).then_some(span)
 }
 
-/// Which files of runs are of use, in order, and which are covered by larger ones.
-pub(crate) fn choose(names: &[String]) -> (Vec<(u64, u64)>, Vec<String>) {
+/// Which files of runs are of use, in order: of those that overlap the widest.
+fn choose(names: &[String]) -> Vec<(u64, u64)> {
     let mut spans: Vec<(u64, u64)> = names.iter().filter_map(|name| span_of(name)).collect();
     spans.sort_unstable_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
-    let (mut chosen, mut covered): (Vec<(u64, u64)>, _) = (Vec::new(), Vec::new());
+    let mut chosen: Vec<(u64, u64)> = Vec::new();
     for span in spans {
-        match chosen.last() {
-            Some(before) if span.0 <= before.1 => covered.push(name(span)),
-            _ => chosen.push(span),
+        if chosen.last().is_none_or(|before| span.0 > before.1) {
+            chosen.push(span);
         }
     }
-    (chosen, covered)
+    chosen
+}
+
+/// The files of runs that are not used.
+fn unused<'a>(names: &'a [String], used: &'a [String]) -> impl Iterator<Item = &'a String> {
+    names
+        .iter()
+        .filter(|name| is_run(name) && !used.contains(name))
 }
 
 /// Names of runs over segments before `active`, and of the others.
@@ -96,29 +102,15 @@ impl Runs {
         cache: &Arc<ReadCache>,
         discarded: &mut Vec<Damage>,
     ) -> Result<Self, OpenError> {
-        let (known, ahead) = before(active, names);
-        let (chosen, covered) = choose(&known);
-        let mut list = Vec::new();
+        let ahead = before(active, names).1;
         discarded.extend(ahead.iter().map(|name| is_ahead(name, active)));
-        let mut useless = ahead;
-        useless.extend(covered);
-        for span in chosen {
-            let name = name(span);
-            match open_twice(disk, &name, incarnation, cache) {
-                Ok(run) if run.generations() == span => list.push(Arc::new(run)),
-                Ok(_) => useless.push(name),
-                Err(damage) => {
-                    discarded.push(damage);
-                    useless.push(name);
-                }
-            }
+        let (runs, damaged) = Self::look(disk, names, incarnation, active, cache);
+        discarded.extend(damaged);
+        let used: Vec<String> = runs.list().iter().map(|run| run.name.clone()).collect();
+        for name in unused(names, &used) {
+            disk.remove(name).map_err(OpenError::io(name))?;
         }
-        for name in useless {
-            disk.remove(&name).map_err(OpenError::io(&name))?;
-        }
-        Ok(Self {
-            list: RwLock::new(list.into()),
-        })
+        Ok(runs)
     }
 
     /// Opens what a directory has, and changes nothing in it.
@@ -133,7 +125,7 @@ impl Runs {
         cache: &Arc<ReadCache>,
     ) -> (Self, Vec<Damage>) {
         let (mut list, mut damaged) = (Vec::new(), Vec::new());
-        for span in choose(&before(active, names).0).0 {
+        for span in choose(&before(active, names).0) {
             match open_twice(disk, &name(span), incarnation, cache) {
                 Ok(run) if run.generations() == span => list.push(Arc::new(run)),
                 Ok(_) => {}
@@ -228,8 +220,10 @@ mod tests {
                 "0000000002-0000000001.index".into(),
             ])
             .collect();
-        let (chosen, covered) = choose(&names);
+        let chosen = choose(&names);
         assert_eq!(chosen, [(1, 8), (9, 9), (10, 10)]);
-        assert_eq!(covered, [name((1, 1)), name((3, 3))]);
+        let used: Vec<String> = chosen.into_iter().map(name).collect();
+        let unused: Vec<&String> = unused(&names, &used).collect();
+        assert_eq!(unused, [&name((3, 3)), &name((1, 1))]);
     }
 }

@@ -18,7 +18,8 @@ use crate::read::Source;
 use crate::sealed;
 use crate::segment;
 use crate::segments::{Form, Segments};
-use crate::upkeep::{INDEXING, SEALING, TRIMMING, Upkeep};
+use crate::trim::TRIMMING;
+use crate::upkeep::{INDEXING, SEALING, Upkeep};
 
 pub(super) struct Parts {
     pub(super) identity: Identity,

@@ -3,14 +3,14 @@
 use everfold_engine::position::Incarnation;
 use everfold_engine::record::wire::{Reader, Writer};
 
-use crate::disk::{Access, Disk};
+use crate::disk::{self, Access, Disk};
 use crate::error::{Damage, OpenError};
 use crate::segment::PartitionStart;
 
 /// The file that says so.
 pub(crate) const MARKER: &str = "trimmed";
 /// The file while it is written.
-const WRITING: &str = "trimming";
+pub(crate) const TRIMMING: &str = "trimming";
 const MAGIC: [u8; 8] = *b"EVERTRIM";
 const FORMAT: u32 = 1;
 const PREFIX: usize = 16;
@@ -59,16 +59,7 @@ impl Marker {
 
     /// Writes the marker, durably.
     pub(crate) fn write(&self, disk: &dyn Disk) -> Result<(), OpenError> {
-        let bytes = self.encode();
-        let write = || {
-            let file = disk.open(WRITING, Access::Store)?;
-            file.set_len(0)?;
-            file.write_at(0, &bytes)?;
-            file.sync()?;
-            disk.rename(WRITING, MARKER)?;
-            disk.sync_directory()
-        };
-        write().map_err(OpenError::io(MARKER))
+        disk::replace(disk, TRIMMING, MARKER, &self.encode()).map_err(OpenError::io(MARKER))
     }
 
     /// Reads the marker of a directory that has one.

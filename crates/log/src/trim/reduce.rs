@@ -1,15 +1,14 @@
 //! Takes the records of one entity out of a sealed segment.
 
+use bytes::Bytes;
 use everfold_engine::{Partition, Record};
 
 use crate::decode::{Body, Husk, Slot, encode_reduced, first_stamp};
-use crate::disk::Access;
+use crate::disk;
 use crate::error::OpenError;
 use crate::frame::{FrameHeader, FrameKind, Loose, Place};
 use crate::sealed::{self, Packer, Walk};
 use crate::upkeep::{SEALING, Upkeep};
-
-use bytes::Bytes;
 
 impl Upkeep {
     /// Writes a sealed segment again without the records of a partition that `goes` says yes to;
@@ -20,11 +19,20 @@ impl Upkeep {
         partition: Partition,
         goes: &dyn Fn(&Record) -> bool,
     ) -> Result<(u64, u64), OpenError> {
+        let reduced = self.or_clear(SEALING, || self.write_reduced(generation, partition, goes))?;
+        self.source().segments.packed(generation);
+        Ok(reduced)
+    }
+
+    fn write_reduced(
+        &self,
+        generation: u64,
+        partition: Partition,
+        goes: &dyn Fn(&Record) -> bool,
+    ) -> Result<(u64, u64), OpenError> {
         let file = self.source().segments.sealed(generation)?;
         let header = file.header().clone();
-        let out = self.disk().open(SEALING, Access::Store);
-        let out = out.map_err(OpenError::io(SEALING))?;
-        out.set_len(0).map_err(OpenError::io(SEALING))?;
+        let out = disk::create(self.disk(), SEALING).map_err(OpenError::io(SEALING))?;
         let mut packer = Packer::new(out, &header, self.compression());
         let mut gone = 0;
         let mut known = (0, 0);
@@ -64,12 +72,7 @@ impl Upkeep {
         }
         let length = packer.finish().map_err(OpenError::io(SEALING))?;
         let name = sealed::name(generation);
-        let publish = || {
-            self.disk().rename(SEALING, &name)?;
-            self.disk().sync_directory()
-        };
-        publish().map_err(OpenError::io(&name))?;
-        self.source().segments.packed(generation);
+        disk::publish(self.disk(), SEALING, &name).map_err(OpenError::io(&name))?;
         Ok((gone, file.bytes().saturating_sub(length)))
     }
 

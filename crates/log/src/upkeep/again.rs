@@ -5,14 +5,11 @@
 
 use std::sync::Arc;
 
-use everfold_engine::{Offset, Partition};
+use everfold_engine::Offset;
 
 use super::Upkeep;
-use crate::decode::Body;
 use crate::error::OpenError;
-use crate::frame::FrameKind;
-use crate::index::{FramePlace, Fresh, Run, Subjects, Trust};
-use crate::segments::Form;
+use crate::index::{Fresh, Run, Subjects, Trust};
 
 impl Upkeep {
     /// Makes the indexes again that are damaged, and those that are missing.
@@ -93,15 +90,15 @@ impl Upkeep {
         let subjects = Subjects::of(self.identity.incarnation);
         let empty = || (Fresh::new(generation), Offset(0));
         let mut parts: Vec<_> = self.shards.iter().map(|_| empty()).collect();
-        if self.source.segments.form(generation) == Some(Form::Plain) {
-            for (partition, place) in self.frames_of(generation)? {
-                if let Some((fresh, _)) = parts.get_mut(partition.index()) {
-                    fresh.push_frame(place);
-                }
-            }
-        }
-        self.for_each_record(generation, &mut |partition, record| {
-            if let Some((fresh, last)) = parts.get_mut(partition.index()) {
+        self.for_each_batch(generation, &mut |batch| {
+            let Some((fresh, last)) = parts.get_mut(batch.header.partition.index()) else {
+                return;
+            };
+            batch
+                .place
+                .into_iter()
+                .for_each(|place| fresh.push_frame(place));
+            for record in &batch.records {
                 fresh.push(record, subjects);
                 *last = record.local.offset.max(*last);
             }
@@ -112,31 +109,5 @@ impl Upkeep {
             .map(|(partition, (fresh, last))| (partition as u16, fresh, *last))
             .collect();
         self.write_index((generation, generation), &parts)
-    }
-
-    /// The frames of a full segment as it was written.
-    fn frames_of(&self, generation: u64) -> Result<Vec<(Partition, FramePlace)>, OpenError> {
-        let (segment, _, bytes, recovered) = self.full_segment(generation)?;
-        let mut frames = Vec::new();
-        for found in &recovered.frames {
-            let header = &found.header;
-            if header.kind != FrameKind::Batch {
-                continue;
-            }
-            let begin = found.position as usize;
-            let frame = bytes.slice(begin..begin + header.length as usize);
-            let records = Body::of(&frame, header)
-                .and_then(|body| body.records_without_links(header, &self.identity))
-                .map_err(|seen| segment.damage(found.position, "records", seen))?;
-            let place = FramePlace {
-                first: header.first,
-                stamp: records.0.first().map_or(0, |first| first.local.stamp.0),
-                generation: generation as u32,
-                position: found.position as u32,
-                length: header.length,
-            };
-            frames.push((header.partition, place));
-        }
-        Ok(frames)
     }
 }

@@ -12,7 +12,7 @@ use everfold_log::{Disk, Log, MemoryDisk, verify};
 use crate::hooked::*;
 use crate::support::*;
 
-/// Answers are kept in the tail with their records, and are not counted.
+/// Attacks the budget of the tail with records that are nothing but answers.
 #[test]
 fn the_newest_records_stay_within_their_budget_with_their_answers() {
     let mut options = small();
@@ -152,8 +152,7 @@ fn a_marker_that_was_not_finished_is_removed() {
     drop(log);
 }
 
-/// A search reads several segments, and more than one of them is packed meanwhile: it is tried again
-/// only once.
+/// A search reads several segments, and more than one of them is packed meanwhile.
 #[test]
 fn a_search_goes_on_while_one_segment_after_the_other_is_packed() {
     let disk = MemoryDisk::new();
@@ -191,8 +190,8 @@ fn a_search_goes_on_while_one_segment_after_the_other_is_packed() {
     assert_eq!(found, Ok(50));
 }
 
-/// A search asks memory twice: for where it begins, and for what it has. In between a segment's
-/// index may leave it.
+/// Attacks searches between memory and disk: indexes of segments go from one to the other beside
+/// them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_search_that_follows_the_writing_skips_nothing() {
     const EVENTS: u64 = 30_000;
@@ -279,8 +278,8 @@ async fn a_spare_file_of_an_odd_length_does_not_stop_the_log() {
     log.close().await;
 }
 
-/// A packed segment that did not find room leaves its beginning behind, while appends are refused for
-/// want of that room.
+/// A packed segment that did not find room must not keep what it has taken, while appends are refused
+/// for want of it.
 #[test]
 fn what_was_not_packed_for_want_of_room_takes_none() {
     for megabytes in 10..22 {
@@ -338,7 +337,7 @@ fn the_limits_go_together() {
     assert_eq!(verify(&disk, &mut |_, _| {}).unwrap().damage, []);
 }
 
-/// One bad block of one index: from the next merge on nothing is merged, and nothing packed.
+/// Attacks merging and packing with one bad block of one index.
 #[test]
 fn a_damaged_index_does_not_end_all_upkeep() {
     let mut options = options();

@@ -11,8 +11,7 @@ use everfold_log::{Disk, Log, MemoryDisk, verify};
 use crate::hooked::*;
 use crate::support::*;
 
-/// Blocks whose first frame was trimmed have stamp 0 in the directory, so that a binary search by
-/// stamp runs into the wrong half.
+/// Attacks the search by time: a block whose first frame was trimmed has no stamp of its own.
 #[test]
 fn a_search_by_time_misses_nothing_after_an_entity_was_trimmed() {
     let mut options = options();
@@ -80,7 +79,7 @@ fn two_entities(disk: &MemoryDisk) {
     now(log.close());
 }
 
-/// A reader that opened a packed segment just before it was written anew puts the old file back.
+/// Attacks what is kept open: a reader opens a packed segment just before it is written anew.
 #[test]
 fn what_was_trimmed_while_a_reader_opened_the_segment_stays_trimmed() {
     let disk = MemoryDisk::new();
@@ -108,7 +107,7 @@ fn what_was_trimmed_while_a_reader_opened_the_segment_stays_trimmed() {
     assert_eq!(of_a.count(), 0, "trimmed events are back");
 }
 
-/// "Made again if it is missing or damaged", says the format; only its last bytes are looked at.
+/// Attacks "made again if it is missing or damaged" in a block that opening does not look at.
 #[test]
 fn a_damaged_index_is_made_again() {
     let disk = MemoryDisk::new();
@@ -140,7 +139,7 @@ fn a_damaged_index_is_made_again() {
     );
 }
 
-/// Trimming an entity packs segments out of order.
+/// Trimming an entity packs segments out of order, so a plain one may come before a packed one.
 #[test]
 fn an_index_of_a_plain_segment_before_a_packed_one_is_made_again() {
     let disk = MemoryDisk::new();
@@ -180,7 +179,7 @@ fn verification_finds_no_damage_in_an_entity_that_was_trimmed_twice() {
     assert_eq!(found.damage, []);
 }
 
-/// The prepared segment behind the last one is read as a whole, three times.
+/// Attacks what opening reads: behind the active segment lies a prepared one of the same size.
 #[test]
 fn opening_reads_no_more_than_the_active_segment() {
     let mut options = small();
@@ -226,7 +225,7 @@ fn a_history_is_read_while_its_older_half_is_packed() {
     assert_eq!(found.map(|records| records.len()), Ok(2));
 }
 
-/// Removing a file in steps cuts it under whoever reads it.
+/// Attacks readers of an index that is replaced: it is large enough to be freed in steps.
 #[test]
 fn a_reader_of_an_index_that_goes_is_not_told_of_damage() {
     let mut options = options();
