@@ -1,6 +1,5 @@
 //! Durable commands on entities against a bare log.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use crate::bare_write::BareWrite;
 use crate::direct::FLAGS;
 use crate::load::{fill, measure, mix};
 use crate::machine::Place;
+use crate::output::Output;
 use crate::report::{Report, Run};
 use crate::subject::{Reference, Subject};
 use crate::turns::{Floor, REPETITIONS, Side, WARM_UP, hundredths, runtime, tenths, thousandths};
@@ -25,12 +25,9 @@ pub struct Args {
     /// Counted seconds per number of clients and side, all repetitions together.
     #[arg(long, default_value_t = 10.0)]
     pub seconds: f64,
-    /// Print one line of JSON instead of a table.
-    #[arg(long)]
-    pub json: bool,
-    /// Measure in a fresh directory below this one, on a disk; removed at the end.
-    #[arg(long)]
-    pub data: Option<PathBuf>,
+    /// Where its files are, and how it says what it found.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// Measures, and prints what was found to standard output; progress goes to standard error.
@@ -41,13 +38,7 @@ pub struct Args {
 /// # Panics
 /// Inside a tokio runtime: it brings its own, with as many workers as the reference gets.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let report = report(args)?;
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        print!("{}", report.table());
-    }
-    Ok(())
+    args.output.print(&report(args)?, Report::table)
 }
 
 /// Measures.
@@ -68,7 +59,7 @@ pub fn report(args: &Args) -> anyhow::Result<Report> {
             .all(|clients| (1..=16_384).contains(clients)),
         "--clients are 1 to 16384"
     );
-    let place = Place::find(args.data.as_deref())?;
+    let place = Place::find(args.output.data.as_deref())?;
     runtime()?.block_on(async {
         let mut bench = Bench::open(&place, args.seconds).await?;
         let report = bench.report(&place, &args.clients).await;

@@ -12,11 +12,12 @@ mod load;
 pub mod log;
 mod machine;
 mod order;
-
+mod output;
 pub mod replay;
 mod report;
 mod subject;
 mod turns;
 mod unit;
 
+pub use output::Output;
 pub use report::{Machine, Report, Run};

@@ -6,7 +6,6 @@ mod report;
 mod sides;
 mod sizes;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use crate::bare_write::BareWrite;
 use crate::direct::FLAGS;
 use crate::load::{fill, measure, mix};
 use crate::machine::Place;
+use crate::output::Output;
 use crate::turns::{Floor, REPETITIONS, Side, WARM_UP, hundredths, runtime, tenths, thousandths};
 use bare::Records;
 use sides::{Bare, Ours};
@@ -53,12 +53,9 @@ pub struct Args {
     /// Counted seconds per row and side, all repetitions together.
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
-    /// Print one line of JSON instead of a table.
-    #[arg(long)]
-    pub json: bool,
-    /// Measure in a fresh directory below this one, on a disk; removed at the end.
-    #[arg(long)]
-    pub data: Option<PathBuf>,
+    /// Where its files are, and how it says what it found.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// Measures, and prints what was found to standard output; progress goes to standard error.
@@ -69,13 +66,7 @@ pub struct Args {
 /// # Panics
 /// Inside a tokio runtime: it brings its own, the same for both sides.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let report = report(args)?;
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        print!("{}", report.table());
-    }
-    Ok(())
+    args.output.print(&report(args)?, Report::table)
 }
 
 /// Measures.
@@ -107,7 +98,7 @@ pub fn report(args: &Args) -> anyhow::Result<Report> {
     let layouts = args.partitions.iter().map(|count| Layout::first(*count));
     let layouts = layouts.collect::<Result<Vec<_>, _>>()?;
     ensure!(!layouts.is_empty(), "--partitions are 1 to 1024");
-    let place = Place::find(args.data.as_deref())?;
+    let place = Place::find(args.output.data.as_deref())?;
     runtime()?.block_on(measured(args, &place, &layouts))
 }
 

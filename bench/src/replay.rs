@@ -8,7 +8,7 @@ mod opening;
 mod report;
 mod whole;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::ensure;
 use everfold_engine::Layout;
@@ -16,6 +16,7 @@ use everfold_log::Options;
 
 use crate::machine::Place;
 use crate::order::ORDERS;
+use crate::output::Output;
 use crate::turns::runtime;
 use crate::unit::Ids;
 use files::Files;
@@ -46,12 +47,9 @@ pub struct Args {
     /// Entities whose history is read.
     #[arg(long, default_value_t = 500)]
     pub entities: usize,
-    /// Print one line of JSON instead of a table.
-    #[arg(long)]
-    pub json: bool,
-    /// Measure in a fresh directory below this one, on a disk; removed at the end.
-    #[arg(long)]
-    pub data: Option<PathBuf>,
+    /// Where its files are, and how it says what it found.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// Measures, and prints what was found to standard output; progress goes to standard error.
@@ -62,13 +60,7 @@ pub struct Args {
 /// # Panics
 /// Inside a tokio runtime: it brings its own.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let report = report(args)?;
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        print!("{}", report.table());
-    }
-    Ok(())
+    args.output.print(&report(args)?, Report::table)
 }
 
 /// Measures.
@@ -86,7 +78,7 @@ pub fn report(args: &Args) -> anyhow::Result<Report> {
     ensure!((1..=4096).contains(&args.batch), "--batch is 1 to 4096");
     ensure!(args.entities > 0, "--entities are 1 at least");
     ensure!(args.live > 0, "--live is 1 append at least");
-    let place = Place::find(args.data.as_deref())?;
+    let place = Place::find(args.output.data.as_deref())?;
     let machine = place.machine()?;
     let mut plain = Options::default();
     plain.partitions = Some(Layout::first(args.partitions)?.partitions);

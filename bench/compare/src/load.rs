@@ -154,6 +154,7 @@ impl Subject {
         let mut received = Histogram::<u64>::new(3)?;
         let mut acknowledged = Histogram::<u64>::new(3)?;
         for _ in 0..appends {
+            // Apart from each other, so that no append waits for the one before it.
             tokio::time::sleep(Duration::from_millis(2)).await;
             seed = mix(seed);
             let entity = (seed >> 16) as usize % ENTITIES;

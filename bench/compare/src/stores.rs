@@ -70,11 +70,11 @@ pub(crate) struct Group {
     pub(crate) kinds: Vec<Kind>,
 }
 
+/// The others, in groups that run at one time; Everfold is the first of every group.
 const GROUPS: &[(&str, &[Kind])] = &[
     (
         "embedded",
         &[
-            Kind::Everfold,
             Kind::EverfoldOne,
             Kind::Redb,
             Kind::Fjall,
@@ -82,16 +82,10 @@ const GROUPS: &[(&str, &[Kind])] = &[
             Kind::Tephra,
         ],
     ),
-    ("redis", &[Kind::Everfold, Kind::Redis]),
-    (
-        "postgres",
-        &[Kind::Everfold, Kind::PostgresGroups, Kind::PostgresRows],
-    ),
-    ("umadb", &[Kind::Everfold, Kind::Uma]),
-    (
-        "sierradb",
-        &[Kind::Everfold, Kind::SierraStock, Kind::SierraTuned],
-    ),
+    ("redis", &[Kind::Redis]),
+    ("postgres", &[Kind::PostgresGroups, Kind::PostgresRows]),
+    ("umadb", &[Kind::Uma]),
+    ("sierradb", &[Kind::SierraStock, Kind::SierraTuned]),
 ];
 
 const IN_PROCESS: &str = "a table in memory in front of the store";
@@ -221,10 +215,8 @@ impl Kind {
 
 /// Every store once.
 pub(crate) fn all() -> impl Iterator<Item = Kind> {
-    let of_group = |(at, (_, kinds)): (usize, &(_, &'static [Kind]))| {
-        kinds.iter().copied().skip(usize::from(at > 0))
-    };
-    GROUPS.iter().enumerate().flat_map(of_group)
+    let others = GROUPS.iter().flat_map(|(_, kinds)| kinds.iter());
+    std::iter::once(Kind::Everfold).chain(others.copied())
 }
 
 /// The groups with nothing but these stores and, to compare with, Everfold; all if there are none.
@@ -238,14 +230,10 @@ pub(crate) fn chosen(names: &[String]) -> anyhow::Result<Vec<Group>> {
     let wanted = |kind: Kind| names.is_empty() || names.iter().any(|it| it == kind.about().name);
     let mut chosen = Vec::new();
     for (name, kinds) in GROUPS {
-        let compared: Vec<Kind> = kinds
-            .iter()
-            .copied()
-            .filter(|kind| *kind == Kind::Everfold || wanted(*kind))
-            .collect();
+        let others = kinds.iter().copied().filter(|kind| wanted(*kind));
+        let kinds: Vec<Kind> = std::iter::once(Kind::Everfold).chain(others).collect();
         let alone = chosen.is_empty() && wanted(Kind::Everfold);
-        if compared.len() > 1 || alone {
-            let kinds = compared;
+        if kinds.len() > 1 || alone {
             chosen.push(Group { name, kinds });
         }
     }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use everfold_engine::engine::{Batch, Epoch, ReadLimit};
@@ -119,9 +119,7 @@ impl Store for Embedded {
 
     fn close(&self) -> Work<'_, anyhow::Result<()>> {
         Box::pin(async {
-            // Files go on being made ahead for a moment; they must not come after the directory.
             self.engine.close().await;
-            tokio::time::sleep(Duration::from_millis(50)).await;
             Ok(())
         })
     }
