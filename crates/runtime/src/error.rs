@@ -81,6 +81,11 @@ pub enum CommandError {
     /// Nothing happened: a value cannot be written as JSON.
     #[error("not done: a value cannot be written as JSON: {0}")]
     Encoding(String),
+    /// What follows from an answer asks for a timer.
+    #[error(
+        "a timer can be set or cancelled only in the reaction to an event itself, not in what follows from a rejection"
+    )]
+    MisplacedTimer,
     /// Nothing happened: too many commands wait.
     #[error("not done: partition {0} is overloaded; slow down and try again")]
     Overloaded(Partition),

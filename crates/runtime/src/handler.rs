@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::owner::Router;
+use crate::timers::TimerClock;
 
 pub(crate) use feed::{Delivered, Fed, Feed};
 pub(crate) use reactor::{ReactorTask, RunningReactor};
@@ -32,6 +33,7 @@ pub(crate) struct Ground {
     pub(crate) router: Router,
     pub(crate) feeds: Arc<[Arc<Feed>]>,
     pub(crate) owners: Arc<[watch::Receiver<Ownership>]>,
+    pub(crate) timers: TimerClock,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -74,6 +76,8 @@ pub struct HandlerStatus {
     pub retrying: u64,
     /// Rejections that the handler does not map, counted since the start.
     pub unmapped_rejections: u64,
+    /// Timers that are not due yet.
+    pub timers: u64,
 }
 
 /// Events that a handler could not process, set aside in order.

@@ -26,6 +26,7 @@ use crate::owner::{Loader, Owner, OwnerReport, OwnerStatus, Router, Sent, Streng
 use crate::schema::Registry;
 use crate::sending::Sending;
 use crate::stream::StreamRef;
+use crate::timers::TimerClock;
 use crate::together::TogetherRef;
 use crate::view::{Row, Running, RunningView, View, ViewRef};
 
@@ -38,6 +39,7 @@ pub struct Node {
     reactors: Vec<RunningReactor>,
     owners: Vec<Arc<OwnerStatus>>,
     state: StateOptions,
+    timers: TimerClock,
     ended: Vec<watch::Receiver<bool>>,
     stop_handlers: watch::Sender<bool>,
     stop_owners: watch::Sender<bool>,
@@ -98,6 +100,7 @@ impl Node {
             reactors: Vec::new(),
             owners,
             state: options.state,
+            timers: options.timers.clone(),
             ended,
             stop_handlers,
             stop_owners,
@@ -122,6 +125,7 @@ impl Node {
             router,
             feeds,
             owners: states.into(),
+            timers: options.timers.clone(),
             stop,
         };
         for view in application.views {
@@ -202,8 +206,8 @@ impl Node {
         Ok(position)
     }
 
-    /// Waits until all handlers have processed everything, what followed from it included, and
-    /// nothing new has come meanwhile. Returns that position.
+    /// Waits until all handlers have processed everything, what followed from it and timers that are
+    /// due included, and nothing new has come meanwhile. Returns that position.
     ///
     /// # Errors
     /// [`ReadError`] if the engine does not answer.
@@ -218,6 +222,9 @@ impl Node {
                     }
                 }
             }
+            while self.owes_timers() {
+                self.world().sleep(Duration::from_millis(1)).await;
+            }
             let heads = self.heads(&before);
             while self.views.iter().any(|view| view.status(&heads).behind > 0) {
                 self.world().sleep(Duration::from_millis(1)).await;
@@ -226,6 +233,13 @@ impl Node {
                 return Ok(before);
             }
         }
+    }
+
+    fn owes_timers(&self) -> bool {
+        let now = self.timers.now(self.world().as_ref());
+        let all = self.engine.identity().layout.all();
+        all.into_iter()
+            .any(|partition| self.reactors.iter().any(|it| it.owes(partition, now)))
     }
 
     fn heads(&self, position: &Position) -> Vec<Offset> {

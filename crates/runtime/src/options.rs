@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::timers::TimerClock;
+
 /// How a node runs.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
@@ -9,14 +11,18 @@ pub struct NodeOptions {
     pub waiting_commands: usize,
     /// What owners keep in memory and what they store beside the log.
     pub state: StateOptions,
+    /// What timers are measured by.
+    pub timers: TimerClock,
 }
 
 impl Default for NodeOptions {
-    /// 16,384 waiting commands per partition, and the defaults of [`StateOptions`].
+    /// 16,384 waiting commands per partition, the defaults of [`StateOptions`], and timers by the
+    /// world's clock.
     fn default() -> Self {
         Self {
             waiting_commands: 16_384,
             state: StateOptions::default(),
+            timers: TimerClock::default(),
         }
     }
 }

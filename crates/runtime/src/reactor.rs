@@ -3,6 +3,7 @@
 use std::any::TypeId;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use everfold_engine::engine::BoxFuture;
 use everfold_engine::{EntityKey, Record, Text, Timestamp, Uuid};
@@ -67,19 +68,77 @@ impl At {
 #[derive(Default)]
 pub struct Reaction {
     pub(crate) outgoing: Vec<Box<dyn Outgoing>>,
+    pub(crate) timers: Vec<Timer>,
+    pub(crate) cancelled: Vec<Cancelled>,
+    /// What the order is kept for within the entity; for all of it if empty.
+    pub(crate) strand: Text,
+}
+
+/// Commands that follow some time after their event.
+pub(crate) struct Timer {
+    pub(crate) name: Text,
+    pub(crate) after: Duration,
+    pub(crate) outgoing: Vec<Box<dyn Outgoing>>,
+}
+
+/// Timers of the event's entity that are not to fire any more.
+pub(crate) enum Cancelled {
+    Named(Text),
+    All,
 }
 
 impl Reaction {
     /// Both, in this order; the second is sent when the first is decided.
     pub fn then(mut self, next: impl Into<Reaction>) -> Self {
-        self.outgoing.extend(next.into().outgoing);
+        let next = next.into();
+        self.outgoing.extend(next.outgoing);
+        self.timers.extend(next.timers);
+        self.cancelled.extend(next.cancelled);
         self
+    }
+
+    /// The same as a durable timer: sent once `delay` has passed since the event, or as soon after
+    /// as the node runs again; measured by the node's [`TimerClock`](crate::TimerClock). Timers of
+    /// one entity fire in the order in which they are due. `name` is the timer's within this reactor
+    /// and the event's entity: a later one of the same name takes its place, [`cancel`] stops it.
+    ///
+    /// Once it is due a timer is not called back: whoever decides the command has to look at its
+    /// state. A timer fires once, but perhaps again if the engine lost what the reactor had stored
+    /// beside the log. The event has to stay in the log until then, so it holds back trimming.
+    ///
+    /// What follows from a rejection cannot set timers: the event is parked.
+    pub fn after(self, name: impl Into<Text>, delay: Duration) -> Self {
+        let Self {
+            outgoing,
+            mut timers,
+            cancelled,
+            strand,
+        } = self;
+        timers.push(Timer {
+            name: name.into(),
+            after: delay,
+            outgoing,
+        });
+        Self {
+            outgoing: Vec::new(),
+            timers,
+            cancelled,
+            strand,
+        }
     }
 }
 
 /// Nothing follows.
 pub fn nothing() -> Reaction {
     Reaction::default()
+}
+
+/// A timer that an earlier event of the same entity has set is not needed any more.
+pub fn cancel(name: impl Into<Text>) -> Reaction {
+    Reaction {
+        cancelled: vec![Cancelled::Named(name.into())],
+        ..Reaction::default()
+    }
 }
 
 /// A command to an entity follows.
@@ -117,23 +176,28 @@ impl<E: Decide<C>, C: Command> Outbound<E, C> {
         self.rejected = Some(Box::new(move |rejection, at| follow(rejection, at).into()));
         self.into()
     }
+
+    /// The command as a durable timer: [`Reaction::after`].
+    pub fn after(self, name: impl Into<Text>, delay: Duration) -> Reaction {
+        Reaction::from(self).after(name, delay)
+    }
 }
 
 impl<E: Decide<C>, C: Command> From<Outbound<E, C>> for Reaction {
     fn from(outbound: Outbound<E, C>) -> Self {
         Reaction {
             outgoing: vec![Box::new(outbound)],
+            ..Reaction::default()
         }
     }
 }
 
 /// How a command of a reaction ended.
 pub(crate) enum Outcome {
-    Accepted,
-    /// Rejected; `mapped` is what the reactor makes of it, if anything.
-    Rejected {
-        mapped: Option<Reaction>,
-    },
+    /// Decided, and this follows.
+    Done(Reaction),
+    /// Rejected, and the reactor makes nothing of it.
+    Unmapped,
 }
 
 /// A command of any type.
@@ -162,12 +226,12 @@ impl<E: Decide<C>, C: Command> Outgoing for Outbound<E, C> {
         let rejected = self.rejected;
         Box::pin(async move {
             match answer.await {
-                Ok(_) => Ok(Outcome::Accepted),
+                Ok(_) => Ok(Outcome::Done(nothing())),
                 Err(SendError::Rejected(rejection)) => {
                     let entity = &at.record().portable.entity;
                     let map = || rejected.map(|follow| follow(rejection, &at));
                     let mapped = crate::owner::guard(entity, map)?;
-                    Ok(Outcome::Rejected { mapped })
+                    Ok(mapped.map_or(Outcome::Unmapped, Outcome::Done))
                 }
                 Err(SendError::Failed(error)) => Err(error),
             }

@@ -2,15 +2,17 @@
 
 mod job;
 mod lane;
+mod timers;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use everfold_engine::slot::Partition;
-use everfold_engine::{Offset, Text};
+use everfold_engine::{Offset, Text, Timestamp};
 use tokio::sync::{mpsc, watch};
 
+use self::timers::Firing;
 use super::{Ground, HandlerStatus, Parked, by_kind};
 use crate::reactor::Reactor;
 use crate::schema::Registry;
@@ -30,17 +32,30 @@ struct LaneStatus {
     /// Every event up to here is finished, though perhaps not yet stored so.
     reached: watch::Sender<Offset>,
     parked: Mutex<BTreeMap<Text, ParkedKey>>,
+    /// Timers that were set aside.
+    parked_timers: Mutex<BTreeMap<Text, Firing>>,
     /// Everything up to here is stored as done, and nothing of it is parked.
-    settled: Arc<AtomicU64>,
+    settled: AtomicU64,
+    /// The same for timers that have fired, by their numbers.
+    settled_timers: AtomicU64,
+    /// Nothing up to here is read again, for timers neither.
+    done: AtomicU64,
+    /// Timers that are not due, those that fire, and when the next is due.
+    pending: AtomicU64,
+    firing: AtomicU64,
+    next_due: AtomicI64,
     retrying: AtomicU64,
     unmapped: AtomicU64,
     retry: mpsc::UnboundedSender<Text>,
 }
 
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 struct ParkedKey {
     reason: String,
     offsets: Vec<u64>,
+    /// Those of them whose timers are not set, for it is not known what they ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unset: Vec<u64>,
 }
 
 impl ReactorTask {
@@ -62,7 +77,13 @@ impl ReactorTask {
                 partition,
                 reached: watch::Sender::new(Offset(0)),
                 parked: Mutex::default(),
-                settled: Arc::new(AtomicU64::new(0)),
+                parked_timers: Mutex::default(),
+                settled: AtomicU64::new(0),
+                settled_timers: AtomicU64::new(0),
+                done: AtomicU64::new(0),
+                pending: AtomicU64::new(0),
+                firing: AtomicU64::new(0),
+                next_due: AtomicI64::new(i64::MAX),
                 retrying: AtomicU64::new(0),
                 unmapped: AtomicU64::new(0),
                 retry,
@@ -95,10 +116,18 @@ impl RunningReactor {
         Some(self.lanes.get(partition.index())?.reached.subscribe())
     }
 
-    /// Up to where a partition is stored as done, with nothing parked.
+    /// Up to where a partition is stored as done, with nothing parked and no timer pending.
     pub(crate) fn done(&self, partition: Partition) -> Offset {
         let lane = self.lanes.get(partition.index());
-        Offset(lane.map_or(0, |lane| lane.settled.load(Ordering::Relaxed)))
+        Offset(lane.map_or(0, |lane| lane.done.load(Ordering::Relaxed)))
+    }
+
+    /// Whether a timer of a partition is due by `now` and has not done its work.
+    pub(crate) fn owes(&self, partition: Partition, now: Timestamp) -> bool {
+        self.lanes.get(partition.index()).is_some_and(|lane| {
+            lane.firing.load(Ordering::Acquire) > 0
+                || lane.next_due.load(Ordering::Acquire) <= now.0
+        })
     }
 
     pub(crate) fn status(&self, heads: &[Offset]) -> HandlerStatus {
@@ -125,12 +154,23 @@ impl RunningReactor {
                 .sum(),
             retrying: count(|lane| &lane.retrying),
             unmapped_rejections: count(|lane| &lane.unmapped),
+            timers: count(|lane| &lane.pending),
         }
     }
 
     pub(crate) fn parked(&self) -> Vec<Parked> {
         let mut all = Vec::new();
         for lane in &self.lanes {
+            let timers = lane.parked_timers.lock();
+            for (key, firing) in timers.unwrap_or_else(PoisonError::into_inner).iter() {
+                all.push(Parked {
+                    handler: self.name.to_owned(),
+                    partition: lane.partition.0,
+                    key: key.to_string(),
+                    offsets: vec![firing.due.offset.0],
+                    reason: firing.parked.clone().unwrap_or_default(),
+                });
+            }
             for (key, parked) in lane
                 .parked
                 .lock()
@@ -152,10 +192,10 @@ impl RunningReactor {
     /// Tries an entity's parked events again, in order. Says whether there were any.
     pub(crate) fn retry(&self, key: &str) -> bool {
         let parked_in = |lane: &&Arc<LaneStatus>| {
-            lane.parked
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains_key(key)
+            let events = lane.parked.lock().unwrap_or_else(PoisonError::into_inner);
+            let timers = lane.parked_timers.lock();
+            let timers = timers.unwrap_or_else(PoisonError::into_inner);
+            events.contains_key(key) || timers.contains_key(key)
         };
         let mut found = false;
         for lane in self.lanes.iter().filter(parked_in) {

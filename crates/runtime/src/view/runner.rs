@@ -356,6 +356,7 @@ impl<R: Row> Running for RunningView<R> {
                 .sum(),
             retrying: 0,
             unmapped_rejections: 0,
+            timers: 0,
         }
     }
 

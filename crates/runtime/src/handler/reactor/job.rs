@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use everfold_engine::record::Source;
 use everfold_engine::slot::Partition;
-use everfold_engine::{EntityKey, Offset, Record, Text, Uuid};
+use everfold_engine::{EntityKey, Offset, Record, Text, Timestamp, Uuid};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::LaneStatus;
@@ -20,19 +20,29 @@ use crate::reactor::{At, Outcome, Outgoing, Reaction};
 
 /// A chain of reactions longer than this is taken for a loop.
 const MOST_HOPS: u32 = 64;
+/// What the places of timers' commands begin with; no reaction has as many commands.
+const TIMER: u32 = u32::MAX;
 /// Attempts before an entity's events are parked.
 const ATTEMPTS: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The work that one event asks for.
+/// The work that one event asks for, at once or by a timer.
 pub(super) struct Job {
     pub(super) name: &'static str,
     pub(super) partition: Partition,
     pub(super) ground: Ground,
     pub(super) status: Arc<LaneStatus>,
-    pub(super) settled: Arc<AtomicU64>,
     pub(super) record: Arc<Record>,
+    pub(super) timer: Option<Fired>,
+}
+
+/// The timer whose commands are sent.
+pub(super) struct Fired {
+    pub(super) number: u64,
+    /// Which of the event's timers.
+    pub(super) index: u32,
+    pub(super) at: Timestamp,
 }
 
 pub(super) type Reacted = Result<Result<Reaction, DecodeError>, CommandError>;
@@ -44,7 +54,8 @@ impl Job {
         first: Reacted,
         again: impl Fn() -> Reacted,
     ) -> Result<(), String> {
-        if self.record.portable.hops >= MOST_HOPS {
+        // Who waits in between is no loop.
+        if self.timer.is_none() && self.record.portable.hops >= MOST_HOPS {
             return Err(self.describe_loop());
         }
         let mut reacted = first;
@@ -82,13 +93,10 @@ impl Job {
     async fn send_all(&self, reaction: Reaction) -> Result<(), CommandError> {
         let mut waiting: VecDeque<(Vec<u32>, Box<dyn Outgoing>)> = VecDeque::new();
         let place = |path: &[u32], index: usize| [path, &[index as u32]].concat();
-        waiting.extend(
-            reaction
-                .outgoing
-                .into_iter()
-                .enumerate()
-                .map(|(index, out)| (place(&[], index), out)),
-        );
+        let timer = self.timer.as_ref().map(|fired| [TIMER, fired.index]);
+        let root: &[u32] = timer.as_ref().map_or(&[], |path| path);
+        let first = reaction.outgoing.into_iter().enumerate();
+        waiting.extend(first.map(|(index, out)| (place(root, index), out)));
         while let Some((path, outgoing)) = waiting.pop_front() {
             let envelope = self.envelope(&path, outgoing.target());
             let at = At::of(self.record.clone());
@@ -98,13 +106,13 @@ impl Job {
                 outcome => outcome?,
             };
             match outcome {
-                Outcome::Accepted => {}
-                Outcome::Rejected { mapped: None } => {
+                Outcome::Unmapped => {
                     self.status.unmapped.fetch_add(1, Ordering::Relaxed);
                 }
-                Outcome::Rejected {
-                    mapped: Some(follow),
-                } => {
+                Outcome::Done(follow) => {
+                    if !follow.timers.is_empty() || !follow.cancelled.is_empty() {
+                        return Err(CommandError::MisplacedTimer);
+                    }
                     let follow = follow.outgoing.into_iter().enumerate();
                     for (index, out) in follow.rev() {
                         waiting.push_front((place(&path, index), out));
@@ -119,23 +127,37 @@ impl Job {
         let portable = &self.record.portable;
         let elsewhere = self.ground.router.partition(&target.id) != self.partition;
         let cause = portable.dot.clone().filter(|_| elsewhere);
+        let timer = self.timer.as_ref();
+        let source = match timer {
+            None => Source {
+                handler: Text::from_static(self.name),
+                partition: self.partition,
+                offset: self.record.local.offset,
+                settled: Offset(self.status.settled.load(Ordering::Relaxed)),
+            },
+            Some(fired) => Source {
+                handler: format!("timers of {}", self.name).into(),
+                partition: self.partition,
+                offset: Offset(fired.number),
+                settled: Offset(self.status.settled_timers.load(Ordering::Relaxed)),
+            },
+        };
         Envelope {
             id: Some(self.derived_id(path)),
             issued: None,
-            effective: Some(portable.effective),
+            effective: Some(timer.map_or(portable.effective, |fired| fired.at)),
             principal: portable.principal.clone(),
             causation: Some(portable.event_id),
             correlation: portable.correlation.or(Some(portable.event_id)),
             trace: portable.trace.clone(),
             causes: cause.into_iter().collect(),
-            hops: portable.hops + 1,
+            hops: if timer.is_some() {
+                0
+            } else {
+                portable.hops + 1
+            },
             after: (self.record.local.stamp, portable.hybrid),
-            source: Some(Source {
-                handler: Text::from_static(self.name),
-                partition: self.partition,
-                offset: self.record.local.offset,
-                settled: Offset(self.settled.load(Ordering::Relaxed)),
-            }),
+            source: Some(source),
         }
     }
 

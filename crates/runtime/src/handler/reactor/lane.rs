@@ -1,23 +1,26 @@
 //! One lane: the events of one partition, many entities at once, each in order.
 
+mod firing;
+mod stored;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use everfold_engine::engine::{Area, Put, PutError, ReadError, ReadLimit, Revision};
+use everfold_engine::engine::{Engine, ReadError, ReadLimit, Revision};
 use everfold_engine::map::{Map, seeded};
 use everfold_engine::record::Kind;
 use everfold_engine::slot::Partition;
-use everfold_engine::{Bytes, Offset, Text};
+use everfold_engine::{Offset, Record, Text, Timestamp};
 use tokio::sync::mpsc;
 
-use super::job::Job;
+use super::job::{Job, Reacted};
+use super::timers::{Due, Timers};
 use super::{LaneStatus, ParkedKey};
 use crate::event::DecodeError;
 use crate::handler::{ByKind, Delivered, Fed, Feed, Ground, raised};
 use crate::owner::guard;
-use crate::reactor::Reaction;
+use crate::reactor::{Cancelled, Reaction};
 
 /// Entities of one partition worked on at once.
 const MOST_KEYS: usize = 256;
@@ -30,6 +33,18 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 pub(super) type React =
     ByKind<Arc<dyn Fn(&Delivered) -> Result<Reaction, DecodeError> + Send + Sync>>;
 
+/// An event in its entity's queue, and what follows from it.
+struct Waiting {
+    delivered: Arc<Delivered>,
+    reacted: Reacted,
+}
+
+/// Work that has ended.
+enum Finished {
+    Event(Text, Offset, Result<(), String>),
+    Timer(u64, Result<(), String>),
+}
+
 struct Lane {
     name: &'static str,
     partition: Partition,
@@ -41,14 +56,15 @@ struct Lane {
     /// Events read and not all finished, ascending.
     open: VecDeque<(Offset, bool)>,
     /// Waiting events of entities that are worked on.
-    keys: Map<Text, VecDeque<Arc<Delivered>>>,
-    finished: mpsc::UnboundedSender<(Text, Offset, Result<(), String>)>,
-    /// The lowest position that commands may be sent for again.
-    settled: Arc<AtomicU64>,
+    keys: Map<Text, VecDeque<Waiting>>,
+    timers: Timers,
+    finished: mpsc::UnboundedSender<Finished>,
     revision: Revision,
     stored: Offset,
     parked_changed: bool,
     removed: Vec<Text>,
+    /// The last attempt to store has failed; timers wait for the next.
+    unstored: bool,
 }
 
 pub(super) async fn run(
@@ -67,12 +83,13 @@ pub(super) async fn run(
         cursor: Offset(0),
         open: VecDeque::new(),
         keys: seeded(ground.world.random()),
+        timers: Timers::new(ground.world.random()),
         finished,
-        settled: status.settled.clone(),
         revision: Revision(0),
         stored: Offset(0),
         parked_changed: false,
         removed: Vec::new(),
+        unstored: false,
         ground: ground.clone(),
         react,
         status,
@@ -90,27 +107,39 @@ pub(super) async fn run(
     let Some(feed) = ground.feeds.get(partition.index()).cloned() else {
         return;
     };
+    lane.send_fired();
     let mut tick = ground.world.sleep(CHECKPOINT_EVERY);
     let mut next = Box::pin(read(feed.clone(), lane.cursor, ground.clone()));
+    let mut alarm = lane.alarm();
     loop {
         let room = lane.open.len() < MOST_OPEN && lane.keys.len() < MOST_KEYS;
+        if lane.alarm_changed(&alarm) {
+            alarm = lane.alarm();
+        }
         tokio::select! { biased;
             () = raised(&mut stop) => break,
-            Some((key, offset, result)) = finishes.recv() => lane.finish(key, offset, result),
+            Some(finished) = finishes.recv() => lane.finish(finished),
             Some(key) = retries.recv() => lane.retry(key).await,
             () = &mut tick => {
+                lane.unstored = false;
                 lane.store().await;
                 tick = ground.world.sleep(CHECKPOINT_EVERY);
+            }
+            () = &mut alarm.rings => {
+                lane.fire().await;
+                alarm = lane.alarm();
             }
             fed = &mut next, if room => {
                 for delivered in fed.after(lane.cursor) {
                     lane.take(delivered.clone());
                 }
                 lane.cursor = fed.next;
+                lane.timers.take(fed.next);
                 lane.advance();
                 next = Box::pin(read(feed.clone(), lane.cursor, ground.clone()));
             }
         }
+        lane.publish();
     }
     // What was sent is known by its id; what is not finished is sent again after the next start.
     lane.store().await;
@@ -126,44 +155,6 @@ async fn read(feed: Arc<Feed>, cursor: Offset, ground: Ground) -> Arc<Fed> {
 }
 
 impl Lane {
-    fn area(&self) -> Area {
-        Area {
-            name: format!("reactor/{}", self.name).into(),
-            partition: self.partition,
-        }
-    }
-
-    async fn load(&mut self) -> Result<(), ReadError> {
-        let engine = self.ground.engine.clone();
-        let area = self.area();
-        self.revision = engine.revision(&area).await?;
-        let checkpoint = engine.get(&area, b"c").await?;
-        let stored =
-            checkpoint.and_then(|bytes| Some(u64::from_le_bytes(bytes[..].try_into().ok()?)));
-        // Ahead of the log: it was made from another one.
-        let head = engine.safe_head(self.partition).await?;
-        self.stored = stored
-            .map(Offset)
-            .filter(|stored| *stored <= head)
-            .unwrap_or_default();
-        self.cursor = self.stored;
-        let mut last: Option<Bytes> = Some(Bytes::from_static(b"p"));
-        while let Some(after) = last.take() {
-            for (key, value) in engine.scan(&area, Some(&after), 1024).await? {
-                let name = key
-                    .strip_prefix(b"p")
-                    .and_then(|name| std::str::from_utf8(name).ok());
-                if let (Some(name), Ok(parked)) = (name, serde_json::from_slice(&value)) {
-                    self.parked().insert(name.into(), parked);
-                }
-                last = Some(key);
-            }
-        }
-        self.status.reached.send_replace(self.cursor);
-        self.settle();
-        Ok(())
-    }
-
     fn parked(&self) -> std::sync::MutexGuard<'_, BTreeMap<Text, ParkedKey>> {
         self.status
             .parked
@@ -171,29 +162,37 @@ impl Lane {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an event up: to be worked on now, after its predecessors, or set aside with them.
+    /// Takes an event up: sets its timers; its commands are sent now, after those of its
+    /// predecessors, or set aside with them.
     fn take(&mut self, delivered: Arc<Delivered>) {
-        let record = delivered.record();
-        let entity = &record.portable.entity;
-        if record.kind != Kind::Event || !self.react.contains_key(&entity.kind) {
+        let record = delivered.record().clone();
+        if record.kind != Kind::Event || !self.react.contains_key(&record.portable.entity.kind) {
             return;
         }
-        let key = Text::from(entity.to_string());
+        let mut reacted = react_to(&self.react, &delivered);
         let offset = record.local.offset;
+        let unset = if offset > self.timers.taken() {
+            !self.set_timers(&record, &mut reacted)
+        } else {
+            false
+        };
+        let key = key_of(&record, &reacted);
         if let Some(parked) = self.parked().get_mut(&key) {
             if !parked.offsets.contains(&offset.0) {
                 parked.offsets.push(offset.0);
+                parked.unset.extend(unset.then_some(offset.0));
             }
         } else {
+            if is_nothing(&reacted) {
+                return;
+            }
             self.open.push_back((offset, false));
+            let waiting = Waiting { delivered, reacted };
             match self.keys.get_mut(&key) {
-                Some(waiting) => waiting.push_back(delivered),
+                Some(queue) => queue.push_back(waiting),
                 None => {
-                    if self.begin(&key, delivered) {
-                        self.keys.insert(key, VecDeque::new());
-                    } else {
-                        self.done(offset);
-                    }
+                    self.begin(&key, waiting);
+                    self.keys.insert(key, VecDeque::new());
                 }
             }
             return;
@@ -201,73 +200,106 @@ impl Lane {
         self.parked_changed = true;
     }
 
-    /// Starts to work on an event; says whether there is anything to do.
-    fn begin(&self, key: &Text, delivered: Arc<Delivered>) -> bool {
-        let record = delivered.record().clone();
-        let react = self.react.clone();
-        let first = guard(&record.portable.entity, || react_to(&react, &delivered));
-        if matches!(&first, Ok(Ok(reaction)) if reaction.outgoing.is_empty()) {
+    /// Sets and cancels the timers that an event asks for; says whether it is known what it asks for.
+    fn set_timers(&mut self, record: &Record, reacted: &mut Reacted) -> bool {
+        let Ok(Ok(reaction)) = reacted else {
             return false;
+        };
+        if reaction.timers.is_empty() && reaction.cancelled.is_empty() {
+            return true;
         }
-        let job = Job {
+        let entity = Text::from(record.portable.entity.to_string());
+        for cancelled in reaction.cancelled.drain(..) {
+            match cancelled {
+                Cancelled::Named(name) => self.timers.cancel(&entity, &name),
+                Cancelled::All => self.timers.cancel_all(&entity),
+            }
+        }
+        let begin = self.ground.timers.moment(record);
+        for (index, timer) in reaction.timers.drain(..).enumerate() {
+            let after = i64::try_from(timer.after.as_micros()).unwrap_or(i64::MAX);
+            let due = Due {
+                at: Timestamp(begin.0.saturating_add(after)),
+                offset: record.local.offset,
+                index: index as u32,
+            };
+            self.timers.set(&entity, &timer.name, due);
+        }
+        true
+    }
+
+    fn job(&self, record: Arc<Record>) -> Job {
+        Job {
             name: self.name,
             partition: self.partition,
             ground: self.ground.clone(),
             status: self.status.clone(),
-            settled: self.settled.clone(),
             record,
-        };
+            timer: None,
+        }
+    }
+
+    /// Starts to send the commands that follow from an event.
+    fn begin(&self, key: &Text, waiting: Waiting) {
+        let Waiting { delivered, reacted } = waiting;
+        let job = self.job(delivered.record().clone());
+        let react = self.react.clone();
         let (key, finished) = (key.clone(), self.finished.clone());
         let work = async move {
             let offset = job.record.local.offset;
-            let again = || guard(&job.record.portable.entity, || react_to(&react, &delivered));
-            let result = job.run(first, again).await;
-            let _ = finished.send((key, offset, result));
+            let again = || react_to(&react, &delivered);
+            let result = job.run(reacted, again).await;
+            let _ = finished.send(Finished::Event(key, offset, result));
         };
         self.ground.world.spawn("reaction", Box::pin(work));
-        true
     }
 
-    fn finish(&mut self, key: Text, offset: Offset, result: Result<(), String>) {
-        let Some(mut waiting) = self.keys.remove(&key) else {
+    fn finish(&mut self, finished: Finished) {
+        match finished {
+            Finished::Event(key, offset, result) => self.finish_event(key, offset, result),
+            Finished::Timer(number, result) => self.finish_timer(number, result),
+        }
+    }
+
+    fn finish_event(&mut self, key: Text, offset: Offset, result: Result<(), String>) {
+        let Some(mut queue) = self.keys.remove(&key) else {
             return;
         };
         if let Err(reason) = result {
-            let mut offsets = vec![offset.0];
-            offsets.extend(
-                waiting
-                    .drain(..)
-                    .map(|delivered| delivered.record().local.offset.0),
-            );
+            let behind = queue.drain(..).map(|next| next.delivered);
+            let behind = behind.map(|next| next.record().local.offset.0);
+            let offsets: Vec<u64> = [offset.0].into_iter().chain(behind).collect();
             self.park(&key, reason, &offsets);
             offsets
                 .into_iter()
                 .for_each(|offset| self.done(Offset(offset)));
         } else {
             self.succeed(&key, offset);
-            while let Some(next) = waiting.pop_front() {
-                let offset = next.record().local.offset;
-                if self.begin(&key, next) {
-                    self.keys.insert(key, waiting);
-                    self.advance();
-                    return;
-                }
-                self.succeed(&key, offset);
-            }
-            if self.parked().contains_key(&key) {
-                // Events that came while the parked ones were tried again.
-                let _ = self.status.retry.send(key);
-            }
+            self.work_on(key, queue);
         }
         self.advance();
     }
 
+    /// Begins with the next event of an entity.
+    fn work_on(&mut self, key: Text, mut queue: VecDeque<Waiting>) {
+        while let Some(next) = queue.pop_front() {
+            let offset = next.delivered.record().local.offset;
+            if !is_nothing(&next.reacted) {
+                self.begin(&key, next);
+                self.keys.insert(key, queue);
+                return;
+            }
+            self.succeed(&key, offset);
+        }
+        if self.parked().contains_key(&key) {
+            // Events that came while the parked ones were tried again.
+            let _ = self.status.retry.send(key);
+        }
+    }
+
     fn park(&mut self, key: &Text, reason: String, offsets: &[u64]) {
         let mut parked = self.parked();
-        let entry = parked.entry(key.clone()).or_insert_with(|| ParkedKey {
-            reason: String::new(),
-            offsets: Vec::new(),
-        });
+        let entry = parked.entry(key.clone()).or_default();
         entry.reason = reason;
         entry.offsets.extend_from_slice(offsets);
         entry.offsets.sort_unstable();
@@ -317,120 +349,80 @@ impl Lane {
         }
     }
 
-    /// Commands for events up to here will never be sent again: the lower of the stored checkpoint
-    /// and the oldest parked event.
-    fn settle(&self) {
-        let oldest = self
-            .parked()
-            .values()
-            .flat_map(|parked| parked.offsets.first().copied())
-            .min();
-        let settled = oldest.map_or(self.stored.0, |oldest| self.stored.0.min(oldest - 1));
-        self.settled.store(settled, Ordering::Relaxed);
-    }
-
-    async fn store(&mut self) {
-        let reached = *self.status.reached.borrow();
-        if reached == self.stored && !self.parked_changed {
-            return;
-        }
-        let Some(epoch) = self.ground.epoch(self.partition) else {
-            return;
-        };
-        let checkpoint = Bytes::copy_from_slice(&reached.0.to_le_bytes());
-        let mut changes = vec![(Bytes::from_static(b"c"), Some(checkpoint))];
-        let removed = std::mem::take(&mut self.removed);
-        for key in &removed {
-            changes.push((parked_key(key), None));
-        }
-        for (key, parked) in self.parked().iter() {
-            if let Ok(value) = serde_json::to_vec(parked) {
-                changes.push((parked_key(key), Some(value.into())));
-            }
-        }
-        let put = Put {
-            area: self.area(),
-            epoch,
-            incarnation: self.ground.engine.identity().incarnation,
-            previous: self.revision,
-            clear: false,
-            changes,
-        };
-        match self.ground.engine.put(put).await {
-            Ok(revision) => {
-                self.revision = revision;
-                self.stored = reached;
-                self.parked_changed = false;
-                self.settle();
-            }
-            // Tried again with the next tick.
-            Err(PutError::Unavailable(_)) => {
-                self.removed.extend(removed);
-                self.parked_changed = true;
-            }
-            // Under our epoch only we can have written it: a put whose answer was lost.
-            Err(PutError::Changed(revision)) => {
-                self.revision = revision;
-                self.removed.extend(removed);
-                self.parked_changed = true;
-            }
-            // Somebody else owns the partition; this node's progress counts no more.
-            Err(_) => {}
-        }
-    }
-
     /// Tries an entity's parked events again. They stay parked until they are done, so that a crash
     /// in between forgets none.
     async fn retry(&mut self, key: Text) {
+        if self.timers.retry(&key) {
+            self.store().await;
+            return;
+        }
         if self.keys.contains_key(&key) {
             return;
         }
-        let Some(offsets) = self.parked().get(&key).map(|parked| parked.offsets.clone()) else {
+        let Some(parked) = self.parked().get(&key).cloned() else {
             return;
         };
-        let mut events = VecDeque::new();
-        for offset in offsets {
-            let limit = ReadLimit {
-                records: 1,
-                bytes: 1,
-            };
-            let read = self
-                .ground
-                .engine
-                .read(self.partition, Offset(offset - 1), limit)
-                .await;
-            let found = read.ok().and_then(|chunk| {
-                chunk
-                    .records
-                    .into_iter()
-                    .find(|record| record.local.offset.0 == offset)
-            });
-            match found {
-                Some(record) => events.push_back(Arc::new(Delivered::new(record))),
-                None => return,
-            }
-        }
-        while let Some(next) = events.pop_front() {
-            let offset = next.record().local.offset;
-            if self.begin(&key, next) {
-                self.keys.insert(key, events);
+        let mut queue = VecDeque::new();
+        for offset in parked.offsets {
+            let engine = self.ground.engine.clone();
+            let found = record_at(engine.as_ref(), self.partition, Offset(offset)).await;
+            let Ok(Some(record)) = found else {
                 return;
+            };
+            let delivered = Arc::new(Delivered::new(record.clone()));
+            let mut reacted = react_to(&self.react, &delivered);
+            if parked.unset.contains(&offset)
+                && self.set_timers(&record, &mut reacted)
+                && let Some(parked) = self.parked().get_mut(&key)
+            {
+                parked.unset.retain(|unset| *unset != offset);
             }
-            self.succeed(&key, offset);
+            queue.push_back(Waiting { delivered, reacted });
         }
+        self.work_on(key, queue);
     }
+}
+
+/// The record of an offset; none if it was trimmed.
+async fn record_at(
+    engine: &dyn Engine,
+    partition: Partition,
+    offset: Offset,
+) -> Result<Option<Arc<Record>>, ReadError> {
+    let limit = ReadLimit {
+        records: 1,
+        bytes: 1,
+    };
+    let chunk = engine.read(partition, Offset(offset.0 - 1), limit).await?;
+    let mut records = chunk.records.into_iter();
+    Ok(records.find(|record| record.local.offset == offset))
 }
 
 /// What all subscriptions to the event's kind of entity ask for, in their order.
-fn react_to(react: &React, delivered: &Delivered) -> Result<Reaction, DecodeError> {
-    let kind = &delivered.record().portable.entity.kind;
-    let mut all = Reaction::default();
-    for react in react.get(kind).into_iter().flatten() {
-        all = all.then(react(delivered)?);
-    }
-    Ok(all)
+fn react_to(react: &React, delivered: &Delivered) -> Reacted {
+    let entity = &delivered.record().portable.entity;
+    guard(entity, || {
+        let mut all = Reaction::default();
+        for react in react.get(&entity.kind).into_iter().flatten() {
+            let reaction = react(delivered)?;
+            all.strand = reaction.strand.clone();
+            all = all.then(reaction);
+        }
+        Ok(all)
+    })
 }
 
-fn parked_key(key: &Text) -> Bytes {
-    [b"p", &key.as_bytes()[..]].concat().into()
+/// What the order is kept for.
+fn key_of(record: &Record, reacted: &Reacted) -> Text {
+    let entity = &record.portable.entity;
+    match reacted {
+        Ok(Ok(reaction)) if !reaction.strand.is_empty() => {
+            format!("{entity} {}", reaction.strand).into()
+        }
+        _ => entity.to_string().into(),
+    }
+}
+
+fn is_nothing(reacted: &Reacted) -> bool {
+    matches!(reacted, Ok(Ok(reaction)) if reaction.outgoing.is_empty())
 }
