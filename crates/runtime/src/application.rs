@@ -1,6 +1,7 @@
 //! An application: its entities, views and reactors.
 
 use std::any::TypeId;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use everfold_engine::World;
@@ -11,6 +12,9 @@ use crate::key::Key;
 use crate::node::Node;
 use crate::options::NodeOptions;
 use crate::reactor::Reactor;
+use crate::saga::{
+    Begins, Definition, Definitions, Saga, SagaData, SagaEvent, dispatcher, live_sagas,
+};
 use crate::schema::{EntityType, Registry};
 use crate::view::{Row, View, ViewTask};
 
@@ -21,6 +25,16 @@ pub struct Application {
     pub(crate) kinds: Vec<EntityType>,
     pub(crate) views: Vec<Box<dyn ViewTask>>,
     pub(crate) reactors: Vec<Reactor>,
+    sagas: Vec<SagaVersion>,
+}
+
+/// All sagas of an application.
+pub(crate) type Sagas = BTreeMap<&'static str, Arc<Definitions>>;
+
+/// One version of a saga.
+struct SagaVersion {
+    definition: Arc<dyn Definition>,
+    begins: Vec<Begins>,
 }
 
 impl Application {
@@ -31,6 +45,7 @@ impl Application {
             kinds: Vec::new(),
             views: Vec::new(),
             reactors: Vec::new(),
+            sagas: Vec::new(),
         }
     }
 
@@ -57,6 +72,18 @@ impl Application {
         self
     }
 
+    /// Adds a saga, or a further version of one: instances keep to the version that they have begun
+    /// with, so earlier ones stay until none of their instances is left. Everything about them is in
+    /// the view `sagas`.
+    pub fn saga<D: SagaData>(mut self, saga: Saga<D>) -> Self {
+        let begins = saga.begins.clone();
+        self.sagas.push(SagaVersion {
+            definition: Arc::new(saga),
+            begins,
+        });
+        self
+    }
+
     /// Adds a view.
     pub fn view<K: Key, R: Row>(mut self, view: View<K, R>) -> Self {
         self.views.push(Box::new(view));
@@ -69,13 +96,41 @@ impl Application {
     /// [`StartError`]: a mistake in the application's definition, or an engine that cannot be
     /// claimed.
     pub async fn open_on(
-        self,
+        mut self,
         engine: Arc<dyn Engine>,
         world: Arc<dyn World>,
         options: NodeOptions,
     ) -> Result<Node, StartError> {
+        let sagas = self.define_sagas()?;
         let registry = self.registry()?;
-        Node::start(self, registry, engine, world, options).await
+        Node::start(self, registry, sagas, engine, world, options).await
+    }
+
+    /// Turns sagas into what they consist of: entities, handlers, and a view of them all.
+    pub(crate) fn define_sagas(&mut self) -> Result<Sagas, StartError> {
+        let mut by_name: BTreeMap<&'static str, (Definitions, Vec<Begins>)> = BTreeMap::new();
+        for saga in std::mem::take(&mut self.sagas) {
+            let (name, version) = (saga.definition.name(), saga.definition.version());
+            check_saga(saga.definition.as_ref(), &self.kinds)?;
+            let (versions, begins) = by_name.entry(name).or_default();
+            if versions.insert(version, saga.definition).is_some() {
+                return Err(StartError::TwoSagas(name.to_owned(), version));
+            }
+            if versions.keys().next_back() == Some(&version) {
+                *begins = saga.begins;
+            }
+        }
+        let mut sagas = Sagas::new();
+        for (name, (versions, begins)) in by_name {
+            let definitions = Arc::new(versions);
+            self.kinds.push(EntityType::saga(name));
+            self.reactors.push(dispatcher(name, &definitions, begins));
+            sagas.insert(name, definitions);
+        }
+        if !sagas.is_empty() {
+            self.views.push(Box::new(live_sagas()));
+        }
+        Ok(sagas)
     }
 
     pub(crate) fn registry(&self) -> Result<Registry, StartError> {
@@ -87,7 +142,8 @@ impl Application {
                 if other.name == kind.name {
                     return Err(StartError::TwoEntities(kind.name.to_string()));
                 }
-                if kind.events.is_some() && kind.events == other.events {
+                let shared = kind.events.is_some() && kind.events == other.events;
+                if shared && kind.events != Some(TypeId::of::<SagaEvent>()) {
                     let (first, second) = (other.name.to_string(), kind.name.to_string());
                     return Err(StartError::SharedEvents { first, second });
                 }
@@ -103,7 +159,9 @@ impl Application {
             }
         }
         let names = self.views.iter().map(|view| view.name());
-        let names: Vec<&str> = names.chain(self.reactors.iter().map(|r| r.name)).collect();
+        let names: Vec<&str> = names
+            .chain(self.reactors.iter().map(|r| &r.name[..]))
+            .collect();
         for (index, name) in names.iter().enumerate() {
             if names[..index].contains(name) {
                 return Err(StartError::TwoHandlers((*name).to_owned()));
@@ -116,7 +174,7 @@ impl Application {
                 .subscriptions
                 .iter()
                 .map(|sub| (sub.event, sub.event_name));
-            (reactor.name, events.collect())
+            (&reactor.name[..], events.collect())
         });
         for (handler, events) in of_views.chain(of_reactors) {
             if events.is_empty() {
@@ -134,6 +192,32 @@ impl Application {
         }
         Ok(Registry::new(self.kinds.iter().cloned()))
     }
+}
+
+/// Finds mistakes in a saga before it runs.
+fn check_saga(saga: &dyn Definition, kinds: &[EntityType]) -> Result<(), StartError> {
+    let groups = saga.groups();
+    let steps: Vec<_> = groups.iter().flatten().collect();
+    let name = saga.name().to_owned();
+    if steps.is_empty() {
+        return Err(StartError::NoSteps(name));
+    }
+    for (index, step) in steps.iter().enumerate() {
+        let step_name = step.name.to_owned();
+        if steps[..index].iter().any(|other| other.name == step.name) {
+            return Err(StartError::TwoSteps(name, step_name));
+        }
+        for kind in step.kinds.into_iter().flatten() {
+            if kinds.iter().all(|known| known.name != kind) {
+                return Err(StartError::NobodyAsked {
+                    saga: name,
+                    step: step_name,
+                    entity: kind.to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// An application that cannot run.
@@ -181,6 +265,30 @@ pub enum StartError {
         handler: String,
         /// The Rust type of the events.
         event: &'static str,
+    },
+    /// Two sagas of one name and version.
+    #[error(
+        "two sagas are named {0:?} and have version {1}: rename one, or give it `.version({next})`",
+        next = .1 + 1
+    )]
+    TwoSagas(String, u32),
+    /// A saga that does nothing.
+    #[error("saga {0:?} has no steps: add `.step(...)`")]
+    NoSteps(String),
+    /// Two steps of one name in one saga.
+    #[error("saga {0:?} has two steps named {1:?}: rename one")]
+    TwoSteps(String, String),
+    /// A step of a saga asks an entity that the application does not have.
+    #[error(
+        "step {step:?} of saga {saga:?} asks entities of the type {entity:?}, which the application does not have: add `.entity::<...>()`"
+    )]
+    NobodyAsked {
+        /// The saga.
+        saga: String,
+        /// The step.
+        step: String,
+        /// The type of entity.
+        entity: String,
     },
     /// An event's fields differ from what this version had before.
     #[error("event {event:?} of {entity:?} has changed without a new schema version: version {version} was {noted:?}, now it is {now:?}; set `#[event(version = {})]`", version + 1)]

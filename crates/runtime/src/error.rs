@@ -81,6 +81,11 @@ pub enum CommandError {
     /// Nothing happened: a value cannot be written as JSON.
     #[error("not done: a value cannot be written as JSON: {0}")]
     Encoding(String),
+    /// Nothing happened: an instance of a saga keeps to a definition that is not there.
+    #[error(
+        "version {0} of the saga's definition is not part of the application: add it with `.saga(...)`, then retry"
+    )]
+    NoDefinition(u32),
     /// What follows from an answer asks for a timer.
     #[error(
         "a timer can be set or cancelled only in the reaction to an event itself, not in what follows from a rejection"
@@ -95,6 +100,21 @@ pub enum CommandError {
     /// The answer did not come in time; it may or may not have happened.
     #[error("no answer within the deadline; ask again with the same command id")]
     Deadline,
+}
+
+impl CommandError {
+    /// Whether it is trouble of the store or of the node, which passes.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable { .. }
+                | Self::Overloaded(_)
+                | Self::Fenced(_)
+                | Self::Unknown(_)
+                | Self::Deadline
+                | Self::Closed
+        )
+    }
 }
 
 /// A query that has no answer.

@@ -22,7 +22,8 @@ impl Application {
     ///
     /// # Errors
     /// [`StartError`]: a mistake in the application's definition.
-    pub fn inspector(&self, engine: Arc<dyn Engine>) -> Result<Inspector, StartError> {
+    pub fn inspector(mut self, engine: Arc<dyn Engine>) -> Result<Inspector, StartError> {
+        self.define_sagas()?;
         let registry = self.registry()?;
         Ok(Inspector { engine, registry })
     }

@@ -1,6 +1,9 @@
 //! Runs applications over an engine: owns partitions, decides commands on state in memory, appends
 //! what was decided, and hands it to views and reactors.
 
+// What derives write names this crate by its facade.
+extern crate self as everfold;
+
 mod application;
 mod boundary;
 mod decision;
@@ -14,6 +17,7 @@ mod node;
 mod options;
 mod owner;
 mod reactor;
+mod saga;
 mod schema;
 mod sending;
 mod stream;
@@ -36,6 +40,11 @@ pub use node::{Commanded, EntityRef, Node};
 pub use options::{NodeOptions, PartitionPolicy, SnapshotPolicy, StateOptions, StateStore};
 pub use owner::{OwnerReport, Sent};
 pub use reactor::{At, Outbound, Reaction, Reactor, cancel, command, nothing};
+pub use saga::{
+    Acting, AskEntity, AskTogether, Asks, Json, LiveSaga, Next, Operation, Saga, SagaData, SagaEnd,
+    SagaEvent, SagaOutcome, SagaRef, SagaRejection, SagaStatus, Starting, Step, StepOutcome,
+    StepStatus, TimerPurpose, again, ask, ask_together, done, fail, help,
+};
 pub use sending::Sending;
 pub use stream::{Append, Expected, NewEvent, StreamRef};
 pub use timers::{DataClock, TimerClock};

@@ -12,7 +12,7 @@ use everfold_engine::slot::Partition;
 use everfold_engine::{EntityKey, Offset, Position, Text, World};
 use tokio::sync::{mpsc, watch};
 
-use crate::application::{Application, StartError};
+use crate::application::{Application, Sagas, StartError};
 use crate::boundary::BoundaryRef;
 use crate::entity::{Command, Decide, Entity};
 use crate::error::{CommandError, QueryError, SendError};
@@ -23,6 +23,7 @@ use crate::inspector;
 use crate::key::Key;
 use crate::options::{NodeOptions, StateOptions};
 use crate::owner::{Loader, Owner, OwnerReport, OwnerStatus, Router, Sent, Strength, Watch};
+use crate::saga::{Live, LiveSaga, Saga, SagaData, SagaRef};
 use crate::schema::Registry;
 use crate::sending::Sending;
 use crate::stream::StreamRef;
@@ -37,6 +38,7 @@ pub struct Node {
     registry: Arc<Registry>,
     views: Vec<Arc<dyn Running>>,
     reactors: Vec<RunningReactor>,
+    sagas: Sagas,
     owners: Vec<Arc<OwnerStatus>>,
     state: StateOptions,
     timers: TimerClock,
@@ -49,6 +51,7 @@ impl Node {
     pub(crate) async fn start(
         application: Application,
         registry: Registry,
+        sagas: Sagas,
         engine: Arc<dyn Engine>,
         world: Arc<dyn World>,
         options: NodeOptions,
@@ -98,6 +101,7 @@ impl Node {
             registry: registry.clone(),
             views: Vec::new(),
             reactors: Vec::new(),
+            sagas,
             owners,
             state: options.state,
             timers: options.timers.clone(),
@@ -168,6 +172,38 @@ impl Node {
             node: self,
             entity: EntityKey::new(Text::from_static(name), id),
         }
+    }
+
+    /// The instances of a saga of the application.
+    pub fn saga<D: SagaData>(&self, saga: &Saga<D>) -> SagaRef<'_, D> {
+        let unknown = Arc::default;
+        SagaRef {
+            node: self,
+            name: saga.name,
+            definitions: self.sagas.get(saga.name).cloned().unwrap_or_else(unknown),
+            types: PhantomData,
+        }
+    }
+
+    /// The instances of a saga by name, without code; none if the application has no such saga.
+    pub fn saga_named(&self, name: &str) -> Option<SagaRef<'_, serde_json::Value>> {
+        let (name, definitions) = self.sagas.get_key_value(name)?;
+        Some(SagaRef {
+            node: self,
+            name,
+            definitions: definitions.clone(),
+            types: PhantomData,
+        })
+    }
+
+    /// Instances of sagas that have not ended, by saga and id; at most so many, from `after`, the
+    /// stream of an instance, on. As far as the view `sagas` has come.
+    pub fn sagas(&self, after: &str, limit: usize) -> Vec<LiveSaga> {
+        let rows = self.view_rows("sagas", after, limit).unwrap_or_default();
+        rows.into_iter()
+            .filter_map(|(_, row)| serde_json::from_value::<Live>(row).ok())
+            .map(|live| live.shown())
+            .collect()
     }
 
     /// A view that runs here.
@@ -296,6 +332,17 @@ impl Node {
             .iter()
             .find(|running| running.name() == reactor);
         named.is_some_and(|running| running.retry(key))
+    }
+
+    /// Tries everything again that a reactor has parked of one entity.
+    pub(crate) fn retry_parked_of(&self, reactor: &str, entity: &str) {
+        for parked in self.parked() {
+            let rest = parked.key.strip_prefix(entity);
+            let of_entity = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
+            if parked.handler == reactor && of_entity {
+                self.retry_parked(reactor, &parked.key);
+            }
+        }
     }
 
     /// What the owners of this node hold.

@@ -168,6 +168,10 @@ pub struct Outbound<E: Decide<C>, C: Command> {
 }
 
 impl<E: Decide<C>, C: Command> Outbound<E, C> {
+    pub(crate) fn into_parts(self) -> (EntityKey, C) {
+        (self.entity, self.command)
+    }
+
     /// What follows if the command is rejected; without this a rejection counts as done.
     pub fn rejected<I: Into<Reaction>>(
         mut self,
@@ -259,22 +263,24 @@ type React = dyn Fn(&Delivered) -> Result<Reaction, DecodeError> + Send + Sync;
 /// Order is kept per entity that the events come from. A command that fails is tried again with
 /// growing pauses, then its entity's events are parked, in order, for a person.
 pub struct Reactor {
-    pub(crate) name: &'static str,
+    pub(crate) name: Text,
     pub(crate) subscriptions: Vec<Subscription>,
 }
 
 pub(crate) struct Subscription {
     pub(crate) event: TypeId,
     pub(crate) event_name: &'static str,
+    /// Only of this type of entity, where several have these events.
+    pub(crate) kind: Option<Text>,
     pub(crate) react: Arc<React>,
 }
 
 impl Reactor {
     /// A reactor that listens to nothing yet. Its name identifies its progress: a renamed reactor
     /// starts from the beginning.
-    pub fn named(name: &'static str) -> Self {
+    pub fn named(name: impl Into<Text>) -> Self {
         Self {
-            name,
+            name: name.into(),
             subscriptions: Vec::new(),
         }
     }
@@ -292,6 +298,7 @@ impl Reactor {
         self.subscriptions.push(Subscription {
             event: TypeId::of::<V>(),
             event_name: std::any::type_name::<V>(),
+            kind: None,
             react: Arc::new(react),
         });
         self

@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::boundary::BoundaryIndex;
 use crate::entity::{Entity, Evolve};
 use crate::event::{DecodeError, Event, EventSchema};
+use crate::saga::{self, Instance, SagaEvent};
 
 /// The state of an entity of any type.
 pub(crate) type AnyState = dyn Any + Send;
@@ -111,6 +112,38 @@ impl EntityType {
         }
     }
 
+    /// The instances of a saga.
+    pub(crate) fn saga(name: &'static str) -> Self {
+        fn decode(portable: &Portable) -> Result<SagaEvent, DecodeError> {
+            let (name, version) = (&portable.event_type, portable.schema_version);
+            SagaEvent::decode(name, version, &portable.payload)
+        }
+        Self {
+            name: Text::from_static(name),
+            events: Some(TypeId::of::<SagaEvent>()),
+            schemas: SagaEvent::SCHEMAS,
+            shape: xxh3_64(saga::SHAPE.as_bytes()),
+            make: || Box::new(Instance::default()),
+            check: |portable| decode(portable).map(drop),
+            evolve: |state, portable| {
+                let event = decode(portable)?;
+                if let Some(state) = state.downcast_mut::<Instance>() {
+                    state.evolve(&event);
+                }
+                Ok(())
+            },
+            encode_state: |state, out| match state.downcast_ref::<Instance>() {
+                Some(state) => serde_json::to_writer(out, state),
+                None => Ok(()),
+            },
+            decode_state: Some(|bytes| {
+                let state: Instance = serde_json::from_slice(bytes)?;
+                Ok(Box::new(state))
+            }),
+            growth: Growth::default(),
+        }
+    }
+
     /// Streams without code: only their version is known.
     pub(crate) fn untyped() -> Self {
         Self {
@@ -170,9 +203,11 @@ impl Registry {
         self.types.get(name)
     }
 
-    /// The entity type that owns events of a Rust type.
-    pub(crate) fn owner_of(&self, event: TypeId) -> Option<&Arc<EntityType>> {
-        self.types.values().find(|kind| kind.events == Some(event))
+    /// The entity types that have events of a Rust type: one, but for sagas.
+    pub(crate) fn owners_of(&self, event: TypeId) -> Vec<Text> {
+        let has = |kind: &&Arc<EntityType>| kind.events == Some(event);
+        let owners = self.types.values().filter(has);
+        owners.map(|kind| kind.name.clone()).collect()
     }
 
     pub(crate) fn all(&self) -> Vec<&Arc<EntityType>> {

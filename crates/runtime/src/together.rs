@@ -58,6 +58,10 @@ impl Members {
         }
         self
     }
+
+    pub(crate) fn first(&self) -> Option<&EntityKey> {
+        self.keys.first()
+    }
 }
 
 fn key_of<E: Entity>(id: &E::Id) -> EntityKey {
@@ -130,13 +134,19 @@ impl TogetherRef<'_> {
     /// A command for its members; sent when it is awaited. Fails with
     /// [`CommandError::NotTogether`] if they do not share a tag.
     pub fn send<C: DecideTogether>(&self, command: C) -> Sending<Combined<C>> {
-        Sending::new(&self.node.router, Combined { command })
+        Sending::new(&self.node.router, Combined::of(command))
     }
 }
 
 /// A command over several entities.
 pub struct Combined<C> {
     command: C,
+}
+
+impl<C: DecideTogether> Combined<C> {
+    pub(crate) fn of(command: C) -> Self {
+        Self { command }
+    }
 }
 
 type Outcome<C> =

@@ -69,8 +69,11 @@ pub struct View<K, R> {
     pub(crate) name: &'static str,
     pub(crate) version: u32,
     pub(crate) subscriptions: Vec<Subscription<R>>,
+    pub(crate) forgets: Option<Arc<Forgets<R>>>,
     keys: PhantomData<fn() -> K>,
 }
+
+pub(crate) type Forgets<R> = dyn Fn(&R) -> bool + Send + Sync;
 
 impl<K: Key, R: Row> View<K, R> {
     /// A view that folds nothing yet.
@@ -79,6 +82,7 @@ impl<K: Key, R: Row> View<K, R> {
             name,
             version: 1,
             subscriptions: Vec::new(),
+            forgets: None,
             keys: PhantomData,
         }
     }
@@ -110,6 +114,15 @@ impl<K: Key, R: Row> View<K, R> {
             event_name: std::any::type_name::<V>(),
             fold: Arc::new(subscribe),
         });
+        self
+    }
+
+    /// Rows that are not kept: looked at after each change. An event that names the key later begins
+    /// a new row. All events of a key have to come from one partition, or a row may be begun anew by
+    /// an event that only came late.
+    #[must_use]
+    pub fn forgets(mut self, forgets: impl Fn(&R) -> bool + Send + Sync + 'static) -> Self {
+        self.forgets = Some(Arc::new(forgets));
         self
     }
 

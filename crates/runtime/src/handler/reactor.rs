@@ -22,7 +22,7 @@ pub(crate) struct ReactorTask(pub(crate) Reactor);
 
 /// A reactor that runs.
 pub(crate) struct RunningReactor {
-    name: &'static str,
+    name: Text,
     lanes: Vec<Arc<LaneStatus>>,
     finished: Vec<watch::Receiver<bool>>,
 }
@@ -61,13 +61,16 @@ struct ParkedKey {
 impl ReactorTask {
     pub(crate) fn start(self, ground: &Ground, registry: &Registry) -> RunningReactor {
         let name = self.0.name;
-        let subscriptions = self.0.subscriptions.into_iter().filter_map(|sub| {
-            let kind = registry.owner_of(sub.event)?.name.clone();
-            Some((kind, sub.react))
+        let subscriptions = self.0.subscriptions.into_iter().flat_map(|sub| {
+            let kinds = match sub.kind {
+                Some(kind) => vec![kind],
+                None => registry.owners_of(sub.event),
+            };
+            kinds.into_iter().map(move |kind| (kind, sub.react.clone()))
         });
         let react = Arc::new(by_kind(subscriptions));
         let mut running = RunningReactor {
-            name,
+            name: name.clone(),
             lanes: Vec::new(),
             finished: Vec::new(),
         };
@@ -91,7 +94,7 @@ impl ReactorTask {
             let (finished, finish) = watch::channel(false);
             running.lanes.push(status.clone());
             running.finished.push(finish);
-            let (ground, react) = (ground.clone(), react.clone());
+            let (ground, react, name) = (ground.clone(), react.clone(), name.clone());
             let world = ground.world.clone();
             let task = async move {
                 lane::run(name, partition, ground, react, status, retries).await;
@@ -104,8 +107,8 @@ impl ReactorTask {
 }
 
 impl RunningReactor {
-    pub(crate) fn name(&self) -> &'static str {
-        self.name
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(crate) fn finished(&self) -> Vec<watch::Receiver<bool>> {
@@ -143,7 +146,7 @@ impl RunningReactor {
                 .sum()
         };
         HandlerStatus {
-            name: self.name.to_owned(),
+            name: self.name.to_string(),
             kind: "reactor",
             version: 0,
             behind: self.lanes.iter().map(behind).sum(),
@@ -164,7 +167,7 @@ impl RunningReactor {
             let timers = lane.parked_timers.lock();
             for (key, firing) in timers.unwrap_or_else(PoisonError::into_inner).iter() {
                 all.push(Parked {
-                    handler: self.name.to_owned(),
+                    handler: self.name.to_string(),
                     partition: lane.partition.0,
                     key: key.to_string(),
                     offsets: vec![firing.due.offset.0],
@@ -178,7 +181,7 @@ impl RunningReactor {
                 .iter()
             {
                 all.push(Parked {
-                    handler: self.name.to_owned(),
+                    handler: self.name.to_string(),
                     partition: lane.partition.0,
                     key: key.to_string(),
                     offsets: parked.offsets.clone(),

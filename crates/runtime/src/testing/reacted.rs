@@ -44,7 +44,7 @@ impl ReactorSpec<'_> {
                 Err(error) => panic!("an event cannot be read back: {error}"),
             }
         }
-        let (name, event) = (self.reactor.name, std::any::type_name::<E::Event>());
+        let (name, event) = (&self.reactor.name, std::any::type_name::<E::Event>());
         assert!(
             listens,
             "reactor {name:?} does not listen to {event}: add `.on(...)`"

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use everfold_engine::engine::{Area, Engine, Epoch, Put, PutError, ReadError, Revision};
 use everfold_engine::map::{Map, seeded};
@@ -10,7 +10,7 @@ use everfold_engine::slot::Partition;
 use everfold_engine::{Bytes, Offset, Text};
 use tokio::sync::watch;
 
-use super::Row;
+use super::{Forgets, Row};
 use crate::handler::{Parked, Vector, decode_vector, encode_vector};
 
 /// The rows whose keys fall into one partition.
@@ -82,6 +82,7 @@ pub(super) struct Rows<R> {
     /// unit, whichever rows it changes.
     gate: RwLock<()>,
     parts: Vec<Mutex<Part<R>>>,
+    forgets: Option<Arc<Forgets<R>>>,
     /// How much of each source partition all parts reflect.
     reached: Vec<watch::Sender<Offset>>,
 }
@@ -91,7 +92,12 @@ const PARKED: u8 = b'p';
 const VECTOR: &[u8] = b"v";
 
 impl<R: Row> Rows<R> {
-    pub(super) fn new(area: Text, partitions: usize, seed: u64) -> Self {
+    pub(super) fn new(
+        area: Text,
+        partitions: usize,
+        seed: u64,
+        forgets: Option<Arc<Forgets<R>>>,
+    ) -> Self {
         let part = |_| {
             Mutex::new(Part {
                 rows: seeded(seed),
@@ -110,6 +116,7 @@ impl<R: Row> Rows<R> {
         Self {
             area,
             gate: RwLock::new(()),
+            forgets,
             parts: (0..partitions).map(part).collect(),
             reached: (0..partitions)
                 .map(|_| watch::Sender::new(Offset(0)))
@@ -252,7 +259,11 @@ impl<R: Row> Rows<R> {
             part.broken = true;
             return Err(Panicked);
         }
-        if !std::mem::replace(&mut kept.dirty, true) {
+        let known = std::mem::replace(&mut kept.dirty, true);
+        if self.forgets.as_ref().is_some_and(|forgets| forgets(row)) {
+            part.rows.remove(key);
+        }
+        if !known {
             part.dirty.push(key.into());
         }
         Ok(())
@@ -357,6 +368,7 @@ impl<R: Row> Rows<R> {
             let mut changes = Vec::with_capacity(keys.len() + 1);
             for key in &keys {
                 let Some(kept) = part.rows.get_mut(key) else {
+                    changes.push((named(ROW, key), None));
                     continue;
                 };
                 kept.dirty = false;

@@ -72,14 +72,14 @@ impl<K: Key, R: Row> ViewTask for View<K, R> {
     fn start(self: Box<Self>, ground: Ground, registry: &Registry) -> Arc<dyn Running> {
         let partitions = usize::from(ground.engine.identity().layout.partitions);
         let area = self.area();
-        let folds = self.subscriptions.into_iter().filter_map(|sub| {
-            let kind = registry.owner_of(sub.event)?.name.clone();
-            Some((kind, sub.fold))
+        let folds = self.subscriptions.into_iter().flat_map(|sub| {
+            let kinds = registry.owners_of(sub.event).into_iter();
+            kinds.map(move |kind| (kind, sub.fold.clone()))
         });
         let view = Arc::new(RunningView {
             name: self.name,
             version: self.version,
-            rows: Rows::new(area, partitions, ground.world.random()),
+            rows: Rows::new(area, partitions, ground.world.random(), self.forgets),
             folds: by_kind(folds),
             ground: ground.clone(),
             finished: watch::Sender::new(false),

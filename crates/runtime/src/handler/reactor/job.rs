@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The work that one event asks for, at once or by a timer.
 pub(super) struct Job {
-    pub(super) name: &'static str,
+    pub(super) name: Text,
     pub(super) partition: Partition,
     pub(super) ground: Ground,
     pub(super) status: Arc<LaneStatus>,
@@ -71,7 +71,7 @@ impl Job {
                 Err(error) => error,
             };
             // Trouble of the store passes, and must not park half the log.
-            if !is_passing(&failure) {
+            if !failure.is_passing() {
                 if attempt == ATTEMPTS {
                     return Err(failure.to_string());
                 }
@@ -130,7 +130,7 @@ impl Job {
         let timer = self.timer.as_ref();
         let source = match timer {
             None => Source {
-                handler: Text::from_static(self.name),
+                handler: self.name.clone(),
                 partition: self.partition,
                 offset: self.record.local.offset,
                 settled: Offset(self.status.settled.load(Ordering::Relaxed)),
@@ -190,16 +190,4 @@ impl Job {
             portable.correlation.unwrap_or_default(),
         )
     }
-}
-
-fn is_passing(error: &CommandError) -> bool {
-    matches!(
-        error,
-        CommandError::Unavailable { .. }
-            | CommandError::Overloaded(_)
-            | CommandError::Fenced(_)
-            | CommandError::Unknown(_)
-            | CommandError::Deadline
-            | CommandError::Closed
-    )
 }

@@ -46,7 +46,7 @@ enum Finished {
 }
 
 struct Lane {
-    name: &'static str,
+    name: Text,
     partition: Partition,
     ground: Ground,
     react: Arc<React>,
@@ -68,7 +68,7 @@ struct Lane {
 }
 
 pub(super) async fn run(
-    name: &'static str,
+    name: Text,
     partition: Partition,
     ground: Ground,
     react: Arc<React>,
@@ -230,7 +230,7 @@ impl Lane {
 
     fn job(&self, record: Arc<Record>) -> Job {
         Job {
-            name: self.name,
+            name: self.name.clone(),
             partition: self.partition,
             ground: self.ground.clone(),
             status: self.status.clone(),

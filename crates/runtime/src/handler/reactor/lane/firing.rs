@@ -78,7 +78,7 @@ impl Lane {
 
     fn send_timer(&self, number: u64, firing: &Firing) {
         let (ground, partition) = (self.ground.clone(), self.partition);
-        let (name, status) = (self.name, self.status.clone());
+        let (name, status) = (self.name.clone(), self.status.clone());
         let (react, finished) = (self.react.clone(), self.finished.clone());
         let due = firing.due;
         let work = async move {

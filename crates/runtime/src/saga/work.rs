@@ -1,0 +1,140 @@
+//! A command to an instance of a saga.
+
+use std::sync::Arc;
+
+use everfold_engine::{EntityKey, Offset};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::definition::Definitions;
+use super::event::SagaEvent;
+use super::instance::Instance;
+use super::turn::{Input, decide};
+use crate::error::{CommandError, SendError};
+use crate::owner::{
+    Answer, Desk, Envelope, Residents, Ruling, Work, command_digest, draft, guard, not_json,
+    to_json,
+};
+
+/// Why an instance of a saga refuses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum SagaRejection {
+    /// The id is taken.
+    #[error("this instance was begun before, with other data; choose another id")]
+    BegunDifferently,
+    /// There is no such instance.
+    #[error("there is no such instance: it was never begun")]
+    NotBegun,
+    /// It is over.
+    #[error("this instance has ended: nothing can be done about it any more")]
+    Ended,
+    /// Nothing waits for a person.
+    #[error("this instance needs no help: there is nothing to retry or to skip")]
+    NeedsNoHelp,
+    /// It is being undone.
+    #[error("this instance is being undone already")]
+    UndoneAlready,
+    /// Its definition is not part of the application.
+    #[error(
+        "version {version} of its definition is not part of the application: add it with `.saga(...)`, or force the end"
+    )]
+    NoDefinition {
+        /// The version that the instance keeps to.
+        version: u32,
+    },
+}
+
+pub(crate) type Answered = Result<Offset, SendError<SagaRejection>>;
+
+pub(crate) struct SagaWork {
+    envelope: Envelope,
+    entity: [EntityKey; 1],
+    definitions: Arc<Definitions>,
+    input: Input,
+    events: Vec<SagaEvent>,
+    rejection: Option<SagaRejection>,
+    answer: oneshot::Sender<Answered>,
+}
+
+impl SagaWork {
+    pub(crate) fn new(
+        definitions: Arc<Definitions>,
+        entity: EntityKey,
+        input: Input,
+        envelope: Envelope,
+    ) -> (Self, oneshot::Receiver<Answered>) {
+        let (answer, receiver) = oneshot::channel();
+        let work = Self {
+            envelope,
+            entity: [entity],
+            definitions,
+            input,
+            events: Vec::new(),
+            rejection: None,
+            answer,
+        };
+        (work, receiver)
+    }
+}
+
+impl Work for SagaWork {
+    fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    fn entities(&self) -> &[EntityKey] {
+        &self.entity
+    }
+
+    fn digest(&self) -> Result<u128, CommandError> {
+        let body = serde_json::to_vec(&self.input).map_err(not_json)?;
+        Ok(command_digest("saga", &self.entity, &body))
+    }
+
+    fn decide(&mut self, desk: &Desk<'_>) -> Result<Ruling, CommandError> {
+        let key = &self.entity[0];
+        let (state, _) = desk.residents.state::<Instance>(key)?;
+        let remembered = self.envelope.id.is_some();
+        let (events, rejection) = match decide(&self.definitions, state, &self.input)? {
+            Ok(events) => (events, None),
+            Err(rejection) => (Vec::new(), Some(rejection)),
+        };
+        let drafts = events.iter().map(|event| draft(key, event));
+        let drafts = drafts.collect::<Result<_, _>>()?;
+        let reply = remembered.then(|| to_json(&rejection)).transpose()?;
+        let rejected = rejection.is_some();
+        (self.events, self.rejection) = (events, rejection);
+        Ok(Ruling::Decided {
+            drafts,
+            rejected,
+            reply,
+        })
+    }
+
+    fn evolve(&mut self, residents: &mut Residents) -> Result<(), CommandError> {
+        let key = &self.entity[0];
+        let state = residents.state_mut::<Instance>(key)?;
+        guard(key, || {
+            self.events.drain(..).for_each(|event| state.evolve(&event))
+        })
+    }
+
+    fn answer(self: Box<Self>, answer: Answer) {
+        let result = match (answer, self.rejection) {
+            (Answer::Durable(offset), None) => Ok(offset),
+            (Answer::Durable(_), Some(rejection)) => Err(SendError::Rejected(rejection)),
+            (Answer::Again(reply, offset), _) => {
+                match serde_json::from_slice::<Option<SagaRejection>>(&reply.body) {
+                    Ok(None) => Ok(offset),
+                    Ok(Some(rejection)) => Err(SendError::Rejected(rejection)),
+                    Err(error) => Err(SendError::Failed(CommandError::Unknown(format!(
+                        "it was done before, but its answer cannot be read: {error}"
+                    )))),
+                }
+            }
+            (Answer::Failed(error), _) => Err(SendError::Failed(error)),
+        };
+        let _ = self.answer.send(result);
+    }
+}
