@@ -334,17 +334,6 @@ impl Node {
         named.is_some_and(|running| running.retry(key))
     }
 
-    /// Tries everything again that a reactor has parked of one entity.
-    pub(crate) fn retry_parked_of(&self, reactor: &str, entity: &str) {
-        for parked in self.parked() {
-            let rest = parked.key.strip_prefix(entity);
-            let of_entity = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
-            if parked.handler == reactor && of_entity {
-                self.retry_parked(reactor, &parked.key);
-            }
-        }
-    }
-
     /// What the owners of this node hold.
     ///
     /// # Errors

@@ -72,6 +72,8 @@ pub struct Reaction {
     pub(crate) cancelled: Vec<Cancelled>,
     /// What the order is kept for within the entity; for all of it if empty.
     pub(crate) strand: Text,
+    /// What is parked of the entity is tried again.
+    pub(crate) unparks: bool,
 }
 
 /// Commands that follow some time after their event.
@@ -84,6 +86,7 @@ pub(crate) struct Timer {
 /// Timers of the event's entity that are not to fire any more.
 pub(crate) enum Cancelled {
     Named(Text),
+    /// All of them, and what is parked of the entity: it is over.
     All,
 }
 
@@ -94,6 +97,7 @@ impl Reaction {
         self.outgoing.extend(next.outgoing);
         self.timers.extend(next.timers);
         self.cancelled.extend(next.cancelled);
+        self.unparks |= next.unparks;
         self
     }
 
@@ -108,23 +112,13 @@ impl Reaction {
     ///
     /// What follows from a rejection cannot set timers: the event is parked.
     pub fn after(self, name: impl Into<Text>, delay: Duration) -> Self {
-        let Self {
-            outgoing,
-            mut timers,
-            cancelled,
-            strand,
-        } = self;
-        timers.push(Timer {
+        let mut later = self;
+        later.timers.push(Timer {
             name: name.into(),
             after: delay,
-            outgoing,
+            outgoing: std::mem::take(&mut later.outgoing),
         });
-        Self {
-            outgoing: Vec::new(),
-            timers,
-            cancelled,
-            strand,
-        }
+        later
     }
 }
 

@@ -8,7 +8,7 @@ use everfold_engine::engine::BoxFuture;
 use everfold_engine::{EntityKey, Text};
 
 use super::definition::{Begins, Definitions};
-use super::event::{Json, SagaEvent, StepOutcome, TimerPurpose};
+use super::event::{Json, Operation, SagaEvent, StepOutcome, TimerPurpose};
 use super::step::StepAnswer;
 use super::turn::Input;
 use super::work::SagaWork;
@@ -155,6 +155,13 @@ fn follow(definitions: &Arc<Definitions>, instance: &EntityKey, event: &SagaEven
             cancelled: vec![Cancelled::All],
             ..Reaction::default()
         },
+        // What waited for its definition.
+        SagaEvent::Operated {
+            operation: Operation::Retry,
+        } => Reaction {
+            unparks: true,
+            ..Reaction::default()
+        },
         SagaEvent::Begun { .. } | SagaEvent::HelpNeeded { .. } | SagaEvent::Operated { .. } => {
             nothing()
         }
@@ -173,10 +180,12 @@ fn orphan(
     instance: &EntityKey,
     version: u32,
 ) -> Vec<Box<dyn Outgoing>> {
-    let orphaned = Orphan(instance.clone(), version);
+    // The first place is that of the command which is sent when the definition is there again: its id
+    // must not be used for another.
     vec![
+        Box::new(Placeholder(instance.clone())),
         Box::new(tell(Input::Orphaned { version })),
-        Box::new(orphaned),
+        Box::new(Orphan(instance.clone(), version)),
     ]
 }
 
@@ -283,6 +292,29 @@ impl Outgoing for Sent {
     fn inspect(&self) -> (String, EntityKey, serde_json::Value) {
         let json = serde_json::from_str(self.body.as_str()).unwrap_or_default();
         (self.step.clone(), self.entity.clone(), json)
+    }
+}
+
+/// Sends nothing.
+struct Placeholder(EntityKey);
+
+impl Outgoing for Placeholder {
+    fn send(
+        self: Box<Self>,
+        _: Router,
+        _: Envelope,
+        _: At,
+    ) -> BoxFuture<'static, Result<Outcome, CommandError>> {
+        Box::pin(async { Ok(Outcome::Done(nothing())) })
+    }
+
+    fn target(&self) -> &EntityKey {
+        &self.0
+    }
+
+    fn inspect(&self) -> (String, EntityKey, serde_json::Value) {
+        let nothing = serde_json::Value::Null;
+        ("nothing".to_owned(), self.0.clone(), nothing)
     }
 }
 

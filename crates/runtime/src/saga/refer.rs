@@ -55,13 +55,7 @@ impl<D: SagaData> SagaRef<'_, D> {
     /// Helps an instance, or stops it; sent when it is awaited. What was set aside because its
     /// definition was missing is tried again by [`Operation::Retry`].
     pub fn act(&self, id: impl Into<String>, operation: Operation) -> Sending<Acting> {
-        let id = id.into();
-        if operation == Operation::Retry {
-            let entity = self.key(&id).to_string();
-            self.node
-                .retry_parked_of(&format!("saga {}", self.name), &entity);
-        }
-        let what = Acting(self.told(&id, Ok(Input::Operate { operation })));
+        let what = Acting(self.told(&id.into(), Ok(Input::Operate { operation })));
         Sending::new(&self.node.router, what)
     }
 

@@ -15,7 +15,7 @@ use everfold_engine::{Offset, Record, Text, Timestamp};
 use tokio::sync::mpsc;
 
 use super::job::{Job, Reacted};
-use super::timers::{Due, Timers};
+use super::timers::{Due, Firing, Timers};
 use super::{LaneStatus, ParkedKey};
 use crate::event::DecodeError;
 use crate::handler::{ByKind, Delivered, Fed, Feed, Ground, raised};
@@ -205,14 +205,28 @@ impl Lane {
         let Ok(Ok(reaction)) = reacted else {
             return false;
         };
-        if reaction.timers.is_empty() && reaction.cancelled.is_empty() {
+        if reaction.timers.is_empty() && reaction.cancelled.is_empty() && !reaction.unparks {
             return true;
         }
         let entity = Text::from(record.portable.entity.to_string());
+        if reaction.unparks {
+            let timers = self.timers.parked().map(Firing::key);
+            let timers = timers.filter(|key| is_of(key, &entity));
+            for key in timers.chain(self.parked_of(&entity)) {
+                let _ = self.status.retry.send(key);
+            }
+        }
         for cancelled in reaction.cancelled.drain(..) {
             match cancelled {
                 Cancelled::Named(name) => self.timers.cancel(&entity, &name),
-                Cancelled::All => self.timers.cancel_all(&entity),
+                Cancelled::All => {
+                    self.timers.cancel_all(&entity);
+                    for key in self.parked_of(&entity) {
+                        self.parked().remove(&key);
+                        self.removed.push(key);
+                        self.parked_changed = true;
+                    }
+                }
             }
         }
         let begin = self.ground.timers.moment(record);
@@ -226,6 +240,13 @@ impl Lane {
             self.timers.set(&entity, &timer.name, due);
         }
         true
+    }
+
+    /// The keys of what is parked of an entity.
+    fn parked_of(&self, entity: &Text) -> Vec<Text> {
+        let parked = self.parked();
+        let keys = parked.keys().filter(|key| is_of(key, entity));
+        keys.cloned().collect()
     }
 
     fn job(&self, record: Arc<Record>) -> Job {
@@ -410,6 +431,12 @@ fn react_to(react: &React, delivered: &Delivered) -> Reacted {
         }
         Ok(all)
     })
+}
+
+/// Whether a key is an entity's, or of a part of what is done for it.
+fn is_of(key: &Text, entity: &Text) -> bool {
+    let rest = key.strip_prefix(&entity[..]);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
 }
 
 /// What the order is kept for.

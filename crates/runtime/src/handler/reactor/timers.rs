@@ -153,6 +153,7 @@ impl Timers {
         self.forget(&(entity.clone(), name.clone()));
     }
 
+    /// Also of what is parked.
     pub(super) fn cancel_all(&mut self, entity: &Text) {
         let first = (entity.clone(), Text::new());
         let of_entity = self.names.range(first..).map(|(name, _)| name);
@@ -161,6 +162,18 @@ impl Timers {
             .cloned()
             .collect();
         all.iter().for_each(|name| self.forget(name));
+        let of_entity = |firing: &Firing| firing.parked.is_some() && firing.entity == entity[..];
+        let parked: Vec<(u64, Offset)> = self
+            .firing
+            .iter()
+            .filter(|(_, firing)| of_entity(firing))
+            .map(|(number, firing)| (*number, firing.due.offset))
+            .collect();
+        for (number, offset) in parked {
+            self.firing.remove(&number);
+            self.uncount(offset);
+            self.changes.insert(firing_key(number), None);
+        }
     }
 
     fn forget(&mut self, name: &Name) {
