@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a fault is a panic")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use everfold::engine::engine::Engine;
@@ -44,6 +44,9 @@ struct Act {
 
 /// How many more times what is said to be broken breaks.
 static BREAKS: AtomicU32 = AtomicU32::new(0);
+
+/// Tests that set it take turns.
+static TURN: Mutex<()> = Mutex::new(());
 
 fn breaks() -> bool {
     let once = |left: u32| left.checked_sub(1);
@@ -226,6 +229,7 @@ fn a_failing_step_undoes_those_before_it_in_reverse() {
 
 #[test]
 fn what_is_busy_is_tried_again_with_pauses_and_fails_in_the_end() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     Works::new(2).run(works(), async |node| {
         let saga = node.saga(&working());
         BREAKS.store(2, Ordering::SeqCst);
@@ -249,6 +253,7 @@ fn what_is_busy_is_tried_again_with_pauses_and_fails_in_the_end() {
 /// Attacks: what a person decides about an instance that cannot go on.
 #[test]
 fn a_person_helps_where_a_saga_cannot_go_on() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     Works::new(3).run(works(), async |node| {
         let saga = node.saga(&working());
         for (id, operation) in [

@@ -90,6 +90,18 @@ pub struct Context {
 }
 
 impl Context {
+    /// A context for a decision that no owner makes: over the events of a boundary, for instance.
+    pub fn outside(entity: impl Into<Text>, version: u64, now: Timestamp) -> Self {
+        Self {
+            entity: entity.into(),
+            version,
+            effective: now,
+            now,
+            principal: Text::new(),
+            seed: Uuid::nil(),
+        }
+    }
+
     /// The id of the entity that decides.
     pub fn entity_id(&self) -> &str {
         &self.entity

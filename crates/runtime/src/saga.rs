@@ -26,5 +26,6 @@ pub use instance::{SagaStatus, StepStatus};
 pub use live::LiveSaga;
 pub(crate) use live::{Live, live_sagas};
 pub use refer::{Acting, SagaOutcome, SagaRef, Starting};
+pub(crate) use step::StepAnswer;
 pub use step::{Next, Step, again, done, fail, help};
 pub use work::SagaRejection;

@@ -2,11 +2,13 @@
 //!
 //! - [`spec`] decides commands on an entity's history;
 //! - [`reactor`] shows the commands that follow from an event;
+//! - [`saga`] plays a saga in virtual time;
 //! - [`view`] folds events into rows in every order in which they may arrive.
 //!
 //! Everything passes through its stored form on the way, so that a field which does not survive
 //! the log is found here. A specification that does not hold panics and says what it expected.
 
+mod played;
 mod reacted;
 mod specified;
 mod viewed;
@@ -21,7 +23,8 @@ use crate::entity::Entity;
 use crate::event::Event;
 use crate::reactor::At;
 
-pub use reacted::{Issued, ReactorSpec, commands, issued, reactor};
+pub use played::{SagaSpec, saga};
+pub use reacted::{Issued, ReactorSpec, cancelled, commands, issued, reactor};
 pub use specified::{Decided, Spec, spec};
 pub use viewed::{ViewSpec, view};
 

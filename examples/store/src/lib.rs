@@ -4,14 +4,17 @@
 //! - [`money`]: amounts, exact to the cent
 //! - [`customer`]: credit limits and reservations
 //! - [`order`]: from placed to paid
-//! - [`reactions`]: what follows from what
+//! - [`reactions`]: what follows from what; instead of it [`placing`], the same as a saga, or
+//!   [`boundary`], the same as one decision
 //! - [`views`]: what there is to read
 //! - [`http`]: all of it over a network
 
+pub mod boundary;
 pub mod customer;
 pub mod http;
 pub mod money;
 pub mod order;
+pub mod placing;
 pub mod reactions;
 #[cfg(test)]
 mod samples;
@@ -19,13 +22,23 @@ pub mod views;
 
 use everfold::prelude::*;
 
-/// The whole store, ready to be opened.
+/// The whole store, ready to be opened: orders and customers answer each other's events.
 pub fn application() -> Application {
+    store()
+        .reactor(reactions::reserve_credit())
+        .reactor(reactions::decide_order())
+        .reactor(reactions::time_out())
+}
+
+/// The same store, where a saga leads each order through what it needs.
+pub fn orchestrated() -> Application {
+    store().saga(placing::placing())
+}
+
+fn store() -> Application {
     Application::new("store")
         .entity::<customer::Customer>()
         .entity::<order::Order>()
-        .reactor(reactions::reserve_credit())
-        .reactor(reactions::decide_order())
         .reactor(reactions::release_credit())
         .view(views::customer_history())
         .view(views::low_credit())

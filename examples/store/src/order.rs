@@ -94,6 +94,8 @@ pub enum Reason {
     CustomerClosed,
     /// Its total is below zero.
     NegativeTotal,
+    /// Nobody has decided on its credit in time.
+    TimedOut,
 }
 
 /// What can happen to an order. Every event names the customer, for views by customer.

@@ -1,5 +1,7 @@
 //! What follows from events: customers and orders know nothing of each other but this.
 
+use std::time::Duration;
+
 use everfold::prelude::*;
 
 use crate::customer::{
@@ -9,6 +11,25 @@ use crate::order::{Approve, Order, OrderEvent, OrderId, OrderRejection, Reason, 
 
 #[cfg(test)]
 mod tests;
+
+/// How long an order waits for its credit to be decided.
+pub const DECISION: Duration = Duration::from_secs(60);
+
+/// An order whose credit is not decided in time is rejected. What is reserved for it later is given
+/// back by [`decide_order`].
+pub fn time_out() -> Reactor {
+    Reactor::named("time-out").on(|event: &OrderEvent, at| match event {
+        OrderEvent::Placed { .. } => {
+            let order: OrderId = at.entity_id();
+            let reason = Reason::TimedOut;
+            command::<Order, _>(order, Reject { reason }).after("decision", DECISION)
+        }
+        OrderEvent::Approved { .. }
+        | OrderEvent::Rejected { .. }
+        | OrderEvent::Cancelled { .. } => cancel("decision"),
+        _ => nothing(),
+    })
+}
 
 /// A placed order asks the customer for credit. Without a customer to ask it is rejected.
 pub fn reserve_credit() -> Reactor {

@@ -156,7 +156,7 @@ impl<D: SagaData> Saga<D> {
         match &step.what {
             _ if undo => step.undo.as_ref(),
             What::Ask(ask) => Some(ask),
-            What::Pause(_) => None,
+            What::Pause(_) | What::Nothing => None,
         }
     }
 
@@ -182,6 +182,8 @@ impl<D: SagaData> Saga<D> {
 pub(crate) struct Outline {
     pub(crate) name: &'static str,
     pub(crate) pause: Option<Duration>,
+    /// It was done before.
+    pub(crate) done: bool,
     pub(crate) undo: bool,
     pub(crate) within: Option<Duration>,
     pub(crate) attempts: u32,
@@ -241,8 +243,9 @@ impl<D: SagaData> Definition for Saga<D> {
             name: step.name,
             pause: match step.what {
                 What::Pause(duration) => Some(duration),
-                What::Ask(_) => None,
+                What::Ask(_) | What::Nothing => None,
             },
+            done: matches!(step.what, What::Nothing),
             undo: step.undo.is_some(),
             within: step.within,
             attempts: step.attempts,

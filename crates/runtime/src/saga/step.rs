@@ -57,6 +57,7 @@ pub struct Step<D> {
 pub(super) enum What<D> {
     Ask(Asks<D>),
     Pause(Duration),
+    Nothing,
 }
 
 type When<D> = dyn Fn(&D) -> bool + Send + Sync;
@@ -71,6 +72,12 @@ impl<D: 'static> Step<D> {
     /// A step that only lets time pass; durable like every timer.
     pub fn pause(name: &'static str, duration: Duration) -> Self {
         Self::with(name, What::Pause(duration))
+    }
+
+    /// A step that was done before the saga began, with its command for instance: there is only
+    /// something to undo.
+    pub fn already(name: &'static str) -> Self {
+        Self::with(name, What::Nothing)
     }
 
     fn with(name: &'static str, what: What<D>) -> Self {

@@ -390,21 +390,23 @@ impl Turn<'_> {
 
     /// A step's turn has come.
     fn start(&mut self, outline: &Outline) {
-        match self.definition.is_wanted(outline.name, &self.data()) {
-            Ok(true) => {}
-            Ok(false) => {
-                self.emit(SagaEvent::Answered {
-                    step: outline.name.to_owned(),
-                    undo: false,
-                    attempt: 0,
-                    outcome: StepOutcome::Skipped,
-                    reason: None,
-                    reply: None,
-                    data: None,
-                });
-                return;
-            }
+        let outcome = match self.definition.is_wanted(outline.name, &self.data()) {
+            Ok(true) if outline.done => Some(StepOutcome::Done),
+            Ok(true) => None,
+            Ok(false) => Some(StepOutcome::Skipped),
             Err(error) => return self.need_help(outline.name, false, error.to_string()),
+        };
+        if let Some(outcome) = outcome {
+            self.emit(SagaEvent::Answered {
+                step: outline.name.to_owned(),
+                undo: false,
+                attempt: 0,
+                outcome,
+                reason: None,
+                reply: None,
+                data: None,
+            });
+            return;
         }
         match outline.pause {
             Some(pause) => self.set_timer(Some(outline.name), false, TimerPurpose::Pause, pause),

@@ -1,6 +1,7 @@
 //! Which commands follow from an event.
 
 use std::any::TypeId;
+use std::time::Duration;
 
 use everfold_engine::{EntityKey, Text};
 use serde_json::Value;
@@ -8,7 +9,7 @@ use serde_json::Value;
 use super::{MOMENT, stored};
 use crate::entity::{Command, Entity};
 use crate::handler::Delivered;
-use crate::reactor::{Reaction, Reactor};
+use crate::reactor::{Cancelled, Outgoing, Reaction, Reactor};
 
 /// Starts a specification of a reactor.
 ///
@@ -28,19 +29,31 @@ pub struct ReactorSpec<'a> {
 }
 
 impl ReactorSpec<'_> {
-    /// The commands that follow from an event of the entity `E` with this id, in order.
+    /// The commands that follow from an event of the entity `E` with this id, in order; those of
+    /// timers last.
     #[track_caller]
     pub fn on<E: Entity>(&self, id: &str, event: E::Event) -> Vec<Issued> {
+        commands(self.reaction::<E>(id, event))
+    }
+
+    /// The names of the timers that an event of the entity `E` with this id cancels.
+    #[track_caller]
+    pub fn cancelled_on<E: Entity>(&self, id: &str, event: E::Event) -> Vec<String> {
+        cancelled(self.reaction::<E>(id, event))
+    }
+
+    #[track_caller]
+    fn reaction<E: Entity>(&self, id: &str, event: E::Event) -> Reaction {
         let delivered = Delivered::new(stored::<E>(id, 1, MOMENT, &event));
         let mut listens = false;
-        let mut all = Vec::new();
+        let mut all = Reaction::default();
         for subscription in &self.reactor.subscriptions {
             if subscription.event != TypeId::of::<E::Event>() {
                 continue;
             }
             listens = true;
             match (subscription.react)(&delivered) {
-                Ok(reaction) => all.extend(commands(reaction)),
+                Ok(reaction) => all = all.then(reaction),
                 Err(error) => panic!("an event cannot be read back: {error}"),
             }
         }
@@ -62,6 +75,17 @@ pub struct Issued {
     pub entity: EntityKey,
     /// The command as it is sent.
     pub json: Value,
+    /// The name of the timer that sends it, and how long after the event; at once if none.
+    pub timer: Option<(String, Duration)>,
+}
+
+impl Issued {
+    /// The same by a timer.
+    #[must_use]
+    pub fn after(mut self, name: &str, delay: Duration) -> Self {
+        self.timer = Some((name.to_owned(), delay));
+        self
+    }
 }
 
 /// The command that a specification expects to be sent to the entity `E` with this id.
@@ -83,20 +107,38 @@ fn name_and_json<C: Command>(entity: EntityKey, command: &C) -> Issued {
         command: C::NAME.to_owned(),
         entity,
         json,
+        timer: None,
     }
 }
 
-/// The commands of a reaction: of what follows from a rejection, for instance.
+/// The commands of a reaction, those of timers last: of what follows from a rejection, for instance.
 pub fn commands(reaction: impl Into<Reaction>) -> Vec<Issued> {
-    let issued = |(command, entity, json)| Issued {
+    let reaction = reaction.into();
+    let at_once = reaction.outgoing.iter().map(|one| shown(&**one, None));
+    let later = reaction.timers.iter().flat_map(|timer| {
+        let when = (timer.name.to_string(), timer.after);
+        let outgoing = timer.outgoing.iter();
+        outgoing.map(move |one| shown(&**one, Some(when.clone())))
+    });
+    at_once.chain(later).collect()
+}
+
+fn shown(outgoing: &dyn Outgoing, timer: Option<(String, Duration)>) -> Issued {
+    let (command, entity, json) = outgoing.inspect();
+    Issued {
         command,
         entity,
         json,
+        timer,
+    }
+}
+
+/// The names of the timers that a reaction cancels.
+pub fn cancelled(reaction: impl Into<Reaction>) -> Vec<String> {
+    let names = reaction.into().cancelled.into_iter();
+    let name = |cancelled| match cancelled {
+        Cancelled::Named(name) => name.to_string(),
+        Cancelled::All => "*".to_owned(),
     };
-    reaction
-        .into()
-        .outgoing
-        .iter()
-        .map(|one| issued(one.inspect()))
-        .collect()
+    names.map(name).collect()
 }

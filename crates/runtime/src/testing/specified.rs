@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
-use everfold_engine::{Text, Timestamp, Uuid};
+use everfold_engine::Timestamp;
 use serde_json::Value;
 
 use super::{MOMENT, json, lossy, through_the_log};
@@ -26,14 +26,7 @@ pub fn spec<E: Evolve>() -> Spec<E>
 where
     E::Event: PartialEq + Debug,
 {
-    let context = Context {
-        entity: Text::from_static("spec"),
-        version: 0,
-        effective: MOMENT,
-        now: MOMENT,
-        principal: Text::new(),
-        seed: Uuid::nil(),
-    };
+    let context = Context::outside("spec", 0, MOMENT);
     Spec {
         state: E::default(),
         context,

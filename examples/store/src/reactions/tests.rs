@@ -96,3 +96,16 @@ fn nothing_follows_from_the_rest() {
         assert_eq!(reactor(&decide_order()).on::<Customer>("c-1", event), []);
     }
 }
+
+#[test]
+fn an_order_has_to_be_decided_in_time() {
+    let timeout = issued::<Order>("o-1", reject(Reason::TimedOut));
+    assert_eq!(
+        reactor(&time_out()).on::<Order>("o-1", placed("12.34")),
+        [timeout.after("decision", DECISION)],
+    );
+    for decided in [approved("12.34"), rejected(Reason::InsufficientCredit)] {
+        let cancelled = reactor(&time_out()).cancelled_on::<Order>("o-1", decided);
+        assert_eq!(cancelled, ["decision"]);
+    }
+}
