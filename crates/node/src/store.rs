@@ -21,7 +21,15 @@ const SCRUB_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// # Errors
 /// The directory holds something else, is in use or is damaged.
 pub async fn open(directory: &Path) -> anyhow::Result<Arc<Node>> {
-    open_as(everfold_store::application(), directory).await
+    open_with(directory, NodeOptions::default()).await
+}
+
+/// The same with options.
+///
+/// # Errors
+/// As for [`open`].
+pub async fn open_with(directory: &Path, options: NodeOptions) -> anyhow::Result<Arc<Node>> {
+    open_as(everfold_store::application(), directory, options).await
 }
 
 /// Opens the store to be looked at, also while another process has it open: nothing is changed.
@@ -48,13 +56,14 @@ pub async fn look_at_log(directory: &Path) -> anyhow::Result<Arc<ReadOnly>> {
     Ok(tokio::task::spawn_blocking(open).await??)
 }
 
-async fn open_as(application: Application, directory: &Path) -> anyhow::Result<Arc<Node>> {
+async fn open_as(
+    application: Application,
+    directory: &Path,
+    options: NodeOptions,
+) -> anyhow::Result<Arc<Node>> {
     let world: Arc<dyn World> = System::current();
     let log = open_log(directory, world.clone()).await?;
-    let opened = application
-        .open_on(log.clone(), world, NodeOptions::default())
-        .await;
-    match opened {
+    match application.open_on(log.clone(), world, options).await {
         Ok(node) => Ok(Arc::new(node)),
         Err(error) => {
             everfold::engine::Engine::close(&*log).await;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::builder::TypedValueParser;
-use everfold::Node;
+use everfold::engine::Timestamp;
+use everfold::{DataClock, Node, NodeOptions, TimerClock};
 use everfold_store::money::Money;
 
 use crate::demo::directory::{self, Directory, Settings};
@@ -83,9 +84,15 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     let mut directory = Directory::take(&path, settings, arguments.fresh)?;
     let runtime = tokio::runtime::Runtime::new()?;
+    // Deadlines of the history run in its own time, as far as it is played.
+    let clock = DataClock::at(Timestamp(0));
+    let options = NodeOptions {
+        timers: TimerClock::Driven(clock.clone()),
+        ..NodeOptions::default()
+    };
     runtime.block_on(async {
-        let node = store::open(&directory.log()).await?;
-        let shown = show(&arguments, &mut directory, &node, history, begin).await;
+        let node = store::open_with(&directory.log(), options).await?;
+        let shown = show(&arguments, &mut directory, &node, &clock, history, begin).await;
         node.close().await;
         shown
     })
@@ -95,11 +102,13 @@ async fn show(
     arguments: &Arguments,
     directory: &mut Directory,
     node: &Arc<Node>,
+    clock: &DataClock,
     history: History,
     begin: Instant,
 ) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     node.caught_up().await?;
+    let last_day = history.last_day;
     let tally = Arc::new(Tally::default());
     if !directory.is_complete() {
         let rules = Rules {
@@ -123,6 +132,8 @@ async fn show(
         }
         progress.finish();
     }
+    // Customers are played one after the other, so only now has all of that time passed.
+    clock.advance(last_day);
     let figures = measured(node, &tally, begin).await?;
     if !directory.is_complete() {
         directory.complete()?;
@@ -134,9 +145,21 @@ async fn show(
     }
     if !arguments.exit {
         drop(stop);
-        serve::serve(node.clone(), serve::here(arguments.port)).await?;
+        let served = serve::serve(node.clone(), serve::here(arguments.port));
+        tokio::select! { biased;
+            served = served => served?,
+            () = follow(clock, node) => {}
+        }
     }
     Ok(())
+}
+
+/// The history is over: from now on its time is that of the world.
+async fn follow(clock: &DataClock, node: &Node) {
+    loop {
+        clock.advance(node.world().now());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 async fn measured(node: &Node, tally: &Tally, begin: Instant) -> anyhow::Result<Figures> {
