@@ -15,6 +15,7 @@ mod order;
 mod output;
 pub mod replay;
 mod report;
+pub mod saga;
 mod subject;
 mod turns;
 mod unit;

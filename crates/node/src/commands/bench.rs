@@ -17,6 +17,8 @@ enum What {
     Log(everfold_bench::log::Args),
     /// Reading a log: all of it, one entity, live, and opening it
     Replay(everfold_bench::replay::Args),
+    /// What sagas and timers cost beside the appends that they make
+    Saga(everfold_bench::saga::Args),
 }
 
 /// Runs it.
@@ -28,5 +30,6 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         What::Entity(entity) => everfold_bench::entity::run(&entity),
         What::Log(log) => everfold_bench::log::run(&log),
         What::Replay(replay) => everfold_bench::replay::run(&replay),
+        What::Saga(saga) => everfold_bench::saga::run(&saga),
     }
 }
