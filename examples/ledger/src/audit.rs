@@ -205,6 +205,8 @@ pub struct Audit {
     credits: Balance,
     touched: Vec<Text>,
     next: u32,
+    /// The unit's last record so far, while it is not whole.
+    begun: Option<String>,
 }
 
 fn place(record: &Record) -> String {
@@ -246,10 +248,11 @@ impl Audit {
             let event = event.map_err(|error| unreadable(error.to_string()))?;
             self.transit(record, event)?;
         }
-        self.next = unit.index + 1;
         if unit.is_last() {
-            self.end_of_unit(record)?;
+            return self.end_of_unit(record);
         }
+        self.next = unit.index + 1;
+        self.begun = Some(place(record));
         Ok(())
     }
 
@@ -258,7 +261,11 @@ impl Audit {
     ///
     /// # Errors
     /// [`Fault::Unfounded`]: a transfer came without having left, or came and came back.
+    /// [`Fault::CutUnit`]: the last unit is not whole.
     pub fn finish(self) -> Result<Audited, Fault> {
+        if let Some(place) = self.begun {
+            return Err(Fault::CutUnit { place });
+        }
         let mut found = self.found;
         for (transfer, seen) in &self.transfers {
             let ended = u8::from(seen.came) + u8::from(seen.came_back);
@@ -279,6 +286,7 @@ impl Audit {
 
     fn end_of_unit(&mut self, record: &Record) -> Result<(), Fault> {
         self.next = 0;
+        self.begun = None;
         self.found.units += 1;
         let (debits, credits) = (self.debits, self.credits);
         (self.debits, self.credits) = (Balance::ZERO, Balance::ZERO);
