@@ -74,8 +74,17 @@ pub enum AccountEvent {
         /// Who has it now.
         to: AccountId,
     },
-    /// Money came.
+    /// Money came from an account of the same tag.
     Credited {
+        /// The transfer.
+        transfer: TransferId,
+        /// How much.
+        amount: Amount,
+        /// Whose it was.
+        from: AccountId,
+    },
+    /// Money came from an account of another tag, by way of the in-transit accounts.
+    Received {
         /// The transfer.
         transfer: TransferId,
         /// How much.
@@ -257,53 +266,61 @@ impl Account {
 
 impl Evolve for Account {
     fn evolve(&mut self, event: &AccountEvent) {
-        match event.clone() {
+        match event {
             AccountEvent::Opened { overdraft } => {
+                let overdraft = *overdraft;
                 self.opening = Some(Opening { overdraft });
                 self.overdraft = overdraft;
             }
-            AccountEvent::OverdraftChanged { overdraft } => self.overdraft = overdraft,
+            AccountEvent::OverdraftChanged { overdraft } => self.overdraft = *overdraft,
             AccountEvent::Debited {
                 transfer,
                 amount,
                 to,
             } => {
-                self.balance = self.balance.minus(amount);
-                self.passed.remember(transfer, Passed::Paid { amount, to });
+                self.balance = self.balance.minus(*amount);
+                let (amount, to) = (*amount, to.clone());
+                self.passed
+                    .remember(transfer.clone(), Passed::Paid { amount, to });
             }
-            AccountEvent::Credited {
+            // The payer remembers the transfer, and is asked whenever it comes again.
+            AccountEvent::Credited { amount, .. } => self.balance = self.balance.plus(*amount),
+            AccountEvent::Received {
                 transfer,
                 amount,
                 from,
             } => {
-                self.balance = self.balance.plus(amount);
-                let passed = Passed::Received { amount, from };
-                self.passed.remember(transfer, passed);
+                self.balance = self.balance.plus(*amount);
+                let (amount, from) = (*amount, from.clone());
+                self.passed
+                    .remember(transfer.clone(), Passed::Received { amount, from });
             }
             AccountEvent::Dispatched {
                 transfer,
                 amount,
                 to,
             } => {
-                self.balance = self.balance.minus(amount);
-                self.in_transit.insert(transfer, Sent { amount, to });
+                self.balance = self.balance.minus(*amount);
+                let (amount, to) = (*amount, to.clone());
+                self.in_transit
+                    .insert(transfer.clone(), Sent { amount, to });
             }
             AccountEvent::Arrived { transfer } => {
-                if let Some(Sent { amount, to }) = self.in_transit.remove(&transfer) {
+                if let Some(Sent { amount, to }) = self.in_transit.remove(transfer) {
                     self.passed
-                        .remember(transfer, Passed::Arrived { amount, to });
+                        .remember(transfer.clone(), Passed::Arrived { amount, to });
                 }
             }
             AccountEvent::Returned { transfer, amount } => {
-                self.balance = self.balance.plus(amount);
-                self.in_transit.remove(&transfer);
-                self.passed.remember(transfer, Passed::Returned);
+                self.balance = self.balance.plus(*amount);
+                self.in_transit.remove(transfer);
+                self.passed.remember(transfer.clone(), Passed::Returned);
             }
             AccountEvent::Forgone { transfer } => {
-                self.passed.remember(transfer, Passed::Returned);
+                self.passed.remember(transfer.clone(), Passed::Returned);
             }
             AccountEvent::HoldPlaced { hold, amount, .. } => {
-                self.holds.insert(hold, amount);
+                self.holds.insert(hold.clone(), *amount);
             }
             AccountEvent::HoldCaptured {
                 hold,
@@ -312,18 +329,22 @@ impl Evolve for Account {
                 to,
                 ..
             } => {
-                self.balance = self.balance.minus(amount);
-                let (captured, by) = (hold.clone(), transfer.clone());
-                self.end_hold(hold, HoldEnd::Captured { by });
+                self.balance = self.balance.minus(*amount);
+                let by = transfer.clone();
+                self.end_hold(hold.clone(), HoldEnd::Captured { by });
                 let passed = Passed::Captured {
-                    hold: captured,
-                    amount,
-                    to,
+                    hold: hold.clone(),
+                    amount: *amount,
+                    to: to.clone(),
                 };
-                self.passed.remember(transfer, passed);
+                self.passed.remember(transfer.clone(), passed);
             }
-            AccountEvent::HoldReleased { hold, .. } => self.end_hold(hold, HoldEnd::Released),
-            AccountEvent::HoldExpired { hold, .. } => self.end_hold(hold, HoldEnd::Expired),
+            AccountEvent::HoldReleased { hold, .. } => {
+                self.end_hold(hold.clone(), HoldEnd::Released);
+            }
+            AccountEvent::HoldExpired { hold, .. } => {
+                self.end_hold(hold.clone(), HoldEnd::Expired);
+            }
             AccountEvent::Closed => self.closed = true,
         }
     }

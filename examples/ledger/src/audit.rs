@@ -1,16 +1,16 @@
 //! The ledger's promises, checked over the records of a log: an account of them that shares nothing
 //! with the code which decides.
 //!
-//! After every whole unit: debits equal credits, no account is past its limit, nothing is spent
-//! twice. Every unit lies in one partition and balances by itself, so what holds for the prefixes of
+//! After every whole unit: debits equal credits, no account is past its limit, and no payer's
+//! transfer has moved money twice. Every unit lies in one partition and balances by itself, so what holds for the prefixes of
 //! each partition holds for every prefix of the log, whatever the order between partitions.
 
 use std::collections::BTreeMap;
 
-use everfold::Event;
 use everfold::engine::engine::{Engine, ReadError, ReadLimit};
 use everfold::engine::record::Kind;
 use everfold::engine::{Offset, Record, Text};
+use everfold::{Event, Key};
 
 use crate::account::{Account, AccountEvent, HoldId, TransferId};
 use crate::amount::{Amount, Balance};
@@ -101,7 +101,8 @@ pub enum Fault {
         /// The hold.
         hold: String,
     },
-    /// A transfer that left, came or came back twice, or came as another one than had left.
+    /// A payer's transfer that left, came or came back twice, or came as another one than had left.
+    /// So is one whose id the payer has used again long after.
     #[error("{place}: transfer {transfer} moves money twice, or other money than before")]
     Twice {
         /// The record.
@@ -198,7 +199,8 @@ struct Seen {
 #[derive(Default)]
 pub struct Audit {
     accounts: BTreeMap<Text, Kept>,
-    transfers: BTreeMap<TransferId, Seen>,
+    /// By payer and id.
+    transfers: BTreeMap<(Text, TransferId), Seen>,
     found: Audited,
     /// The unit that is being read: what it has moved, and whom it has touched.
     debits: Balance,
@@ -267,7 +269,7 @@ impl Audit {
             return Err(Fault::CutUnit { place });
         }
         let mut found = self.found;
-        for (transfer, seen) in &self.transfers {
+        for ((_, transfer), seen) in &self.transfers {
             let ended = u8::from(seen.came) + u8::from(seen.came_back);
             let through = seen.taken_in == (seen.paid_out || seen.given_back);
             let complete = ended == 1 && seen.left && (through || !seen.taken_in);
@@ -328,17 +330,26 @@ impl Audit {
                 transfer, amount, ..
             } => {
                 self.debits = self.debits.plus(*amount);
-                self.once(record, transfer, *amount, |seen| &mut seen.left)?;
+                self.once(record, id, transfer, *amount, |seen| &mut seen.left)?;
             }
             AccountEvent::Credited {
-                transfer, amount, ..
+                transfer,
+                amount,
+                from,
+            }
+            | AccountEvent::Received {
+                transfer,
+                amount,
+                from,
             } => {
                 self.credits = self.credits.plus(*amount);
-                self.once(record, transfer, *amount, |seen| &mut seen.came)?;
+                self.once(record, from.as_text(), transfer, *amount, |seen| {
+                    &mut seen.came
+                })?;
             }
             AccountEvent::Returned { transfer, amount } => {
                 self.credits = self.credits.plus(*amount);
-                self.once(record, transfer, *amount, |seen| &mut seen.came_back)?;
+                self.once(record, id, transfer, *amount, |seen| &mut seen.came_back)?;
             }
             _ => {}
         }
@@ -369,7 +380,9 @@ impl Audit {
             AccountEvent::Debited { amount, .. } | AccountEvent::Dispatched { amount, .. } => {
                 kept.balance = kept.balance.minus(amount);
             }
-            AccountEvent::Credited { amount, .. } | AccountEvent::Returned { amount, .. } => {
+            AccountEvent::Credited { amount, .. }
+            | AccountEvent::Received { amount, .. }
+            | AccountEvent::Returned { amount, .. } => {
                 kept.balance = kept.balance.plus(amount);
             }
             AccountEvent::Arrived { .. } | AccountEvent::Forgone { .. } => {}
@@ -407,25 +420,40 @@ impl Audit {
     fn transit(&mut self, record: &Record, event: TransitEvent) -> Result<(), Fault> {
         match event {
             TransitEvent::TakenIn {
-                transfer, amount, ..
+                transfer,
+                amount,
+                from,
+                ..
             } => {
                 self.credits = self.credits.plus(amount);
                 self.found.in_transit = self.found.in_transit.plus(amount);
-                self.once(record, &transfer, amount, |seen| &mut seen.taken_in)
+                self.once(record, from.as_text(), &transfer, amount, |seen| {
+                    &mut seen.taken_in
+                })
             }
             TransitEvent::PaidOut {
-                transfer, amount, ..
+                transfer,
+                amount,
+                from,
+                ..
             } => {
                 self.debits = self.debits.plus(amount);
                 self.found.in_transit = self.found.in_transit.minus(amount);
-                self.once(record, &transfer, amount, |seen| &mut seen.paid_out)
+                self.once(record, from.as_text(), &transfer, amount, |seen| {
+                    &mut seen.paid_out
+                })
             }
             TransitEvent::GivenBack {
-                transfer, amount, ..
+                transfer,
+                amount,
+                to,
+                ..
             } => {
                 self.debits = self.debits.plus(amount);
                 self.found.in_transit = self.found.in_transit.minus(amount);
-                self.once(record, &transfer, amount, |seen| &mut seen.given_back)
+                self.once(record, to.as_text(), &transfer, amount, |seen| {
+                    &mut seen.given_back
+                })
             }
         }
     }
@@ -434,11 +462,13 @@ impl Audit {
     fn once(
         &mut self,
         record: &Record,
+        payer: &str,
         transfer: &TransferId,
         amount: Amount,
         which: impl Fn(&mut Seen) -> &mut bool,
     ) -> Result<(), Fault> {
-        let seen = self.transfers.entry(transfer.clone()).or_default();
+        let key = (Text::from(payer), transfer.clone());
+        let seen = self.transfers.entry(key).or_default();
         let same = *seen.amount.get_or_insert(amount) == amount;
         if std::mem::replace(which(seen), true) || !same {
             return Err(Fault::Twice {

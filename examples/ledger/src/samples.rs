@@ -35,6 +35,14 @@ pub(crate) fn credited(transfer: &str, minor: i128, from: &str) -> AccountEvent 
     }
 }
 
+pub(crate) fn received(transfer: &str, minor: i128, from: &str) -> AccountEvent {
+    AccountEvent::Received {
+        transfer: transfer.into(),
+        amount: amount(minor),
+        from: from.into(),
+    }
+}
+
 pub(crate) fn dispatched(transfer: &str, minor: i128, to: &str) -> AccountEvent {
     AccountEvent::Dispatched {
         transfer: transfer.into(),

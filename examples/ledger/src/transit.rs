@@ -37,6 +37,8 @@ pub enum TransitEvent {
         transfer: TransferId,
         /// How much.
         amount: Amount,
+        /// Whose it was.
+        from: AccountId,
         /// Who has it now.
         to: AccountId,
     },

@@ -22,7 +22,7 @@ impl<Name, End> Default for Recent<Name, End> {
 }
 
 impl<Name: PartialEq, End> Recent<Name, End> {
-    pub(crate) const LIMIT: usize = 32;
+    pub(crate) const LIMIT: usize = 16;
 
     pub(crate) fn remember(&mut self, name: Name, end: End) {
         if self.0.len() == Self::LIMIT {
@@ -50,7 +50,7 @@ pub(crate) enum Passed {
         amount: Amount,
         to: AccountId,
     },
-    /// It came.
+    /// It came from another tag.
     Received { amount: Amount, from: AccountId },
     /// It left for another tag, and came there.
     Arrived { amount: Amount, to: AccountId },

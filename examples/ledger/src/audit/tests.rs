@@ -4,7 +4,7 @@ use everfold::{Entity, Event};
 
 use super::*;
 use crate::samples::{
-    amount, captured, credited, debited, dispatched, opened, placed, released, returned,
+    amount, captured, credited, debited, dispatched, opened, placed, received, released, returned,
 };
 
 /// A unit as the log holds it: what happened to whom.
@@ -62,6 +62,7 @@ fn paid_out(transfer: &str, minor: i128) -> Happened {
     T(TransitEvent::PaidOut {
         transfer: transfer.into(),
         amount: amount(minor),
+        from: "{t}a".into(),
         to: "{u}c".into(),
     })
 }
@@ -102,7 +103,7 @@ fn sent(transfer: &str, minor: i128) -> Vec<Record> {
 fn delivered(transfer: &str, minor: i128) -> Vec<Record> {
     unit(&[
         ("{u}in-transit", paid_out(transfer, minor)),
-        ("{u}c", A(credited(transfer, minor, "{t}a"))),
+        ("{u}c", A(received(transfer, minor, "{t}a"))),
     ])
 }
 
@@ -194,6 +195,16 @@ fn a_transfer_that_moves_money_twice_is_found() {
         let found = after(&units);
         assert!(matches!(found, Err(Fault::Twice { .. })), "{found:?}");
     }
+}
+
+#[test]
+fn two_payers_may_choose_the_same_id() {
+    let other = unit(&[
+        ("{t}b", A(debited("t-1", 7, "{t}a"))),
+        ("{t}a", A(credited("t-1", 7, "{t}b"))),
+    ]);
+    let found = after(&[paid("t-1", 5), other]).unwrap();
+    assert_eq!(found.transfers, 2);
 }
 
 #[test]

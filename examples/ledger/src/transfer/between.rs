@@ -110,7 +110,7 @@ impl Deliver {
             None => {}
         }
         payee(to, amount)?;
-        Ok(Some(AccountEvent::Credited {
+        Ok(Some(AccountEvent::Received {
             transfer: self.transfer.clone(),
             amount,
             from: self.from.clone(),
@@ -130,16 +130,17 @@ impl DecideTogether for Deliver {
         match states(both, &self.to).and_then(|to| self.rule(to)) {
             Err(rejection) => Joint::reject(rejection),
             Ok(None) => Joint::reply(TransferState::Completed),
-            Ok(Some(credited)) => Joint::reply(TransferState::Completed)
+            Ok(Some(received)) => Joint::reply(TransferState::Completed)
                 .emit::<Transit>(
                     &TransitId::beside(&self.to),
                     TransitEvent::PaidOut {
                         transfer: self.transfer.clone(),
                         amount: self.amount,
+                        from: self.from.clone(),
                         to: self.to.clone(),
                     },
                 )
-                .emit::<Account>(&self.to, credited),
+                .emit::<Account>(&self.to, received),
         }
     }
 }

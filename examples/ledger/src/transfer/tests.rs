@@ -3,7 +3,8 @@ use everfold::testing::spec;
 use super::between::{Deliver, Dispatch, GiveBack};
 use super::*;
 use crate::samples::{
-    amount, arrived, captured, credited, debited, dispatched, opened, placed, released, returned,
+    amount, arrived, captured, credited, debited, dispatched, opened, placed, received, released,
+    returned,
 };
 
 /// An account after these events.
@@ -192,7 +193,7 @@ fn a_transfer_that_comes_again_moves_nothing() {
     ]);
     assert_eq!(transfer(40).rule(&closed, &payee), Ok(None));
     for other in [
-        credited("t-1", 40, "{t}b"),
+        received("t-1", 40, "{u}c"),
         dispatched("t-1", 40, "{u}c"),
         captured("h", 40, "t-1", 40),
     ] {
@@ -287,9 +288,9 @@ fn money_comes_to_the_payee_once() {
     let payee = account([opened(0)]);
     assert_eq!(
         deliver(7).rule(&payee),
-        Ok(Some(credited("t-1", 7, "{t}a")))
+        Ok(Some(received("t-1", 7, "{t}a")))
     );
-    let paid = account([opened(0), credited("t-1", 7, "{t}a")]);
+    let paid = account([opened(0), received("t-1", 7, "{t}a")]);
     assert_eq!(deliver(7).rule(&paid), Ok(None));
     assert_eq!(
         deliver(8).rule(&paid),

@@ -59,7 +59,9 @@ impl BalanceRow {
                 self.balance = self.balance.minus(*amount);
                 self.debits += 1;
             }
-            AccountEvent::Credited { amount, .. } | AccountEvent::Returned { amount, .. } => {
+            AccountEvent::Credited { amount, .. }
+            | AccountEvent::Received { amount, .. }
+            | AccountEvent::Returned { amount, .. } => {
                 self.balance = self.balance.plus(*amount);
                 self.credits += 1;
             }

@@ -55,7 +55,7 @@ impl BooksRow {
             | AccountEvent::HoldCaptured { amount, .. } => {
                 self.debits = self.debits.plus(*amount);
             }
-            AccountEvent::Credited { amount, .. } => {
+            AccountEvent::Credited { amount, .. } | AccountEvent::Received { amount, .. } => {
                 self.credits = self.credits.plus(*amount);
                 self.transfers += 1;
             }

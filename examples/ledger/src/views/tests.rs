@@ -4,7 +4,7 @@ use super::*;
 use crate::account::{Account, AccountEvent};
 use crate::amount::Balance;
 use crate::samples::{
-    amount, captured, credited, debited, dispatched, opened, placed, released, returned,
+    amount, captured, credited, debited, dispatched, opened, placed, received, released, returned,
 };
 use crate::transit::{Transit, TransitEvent};
 
@@ -52,6 +52,7 @@ fn the_books_sum_up_all_accounts_in_any_order_of_arrival() {
     let paid_out = TransitEvent::PaidOut {
         transfer: "t-2".into(),
         amount: amount(30),
+        from: "{t}a".into(),
         to: "{u}c".into(),
     };
     let row = view(&books())
@@ -66,7 +67,7 @@ fn the_books_sum_up_all_accounts_in_any_order_of_arrival() {
         .given::<Account>("{t}b", [opened(0), credited("t-1", 10, "{t}a")])
         .given::<Transit>("{t}in-transit", [taken_in])
         .given::<Transit>("{u}in-transit", [paid_out])
-        .given::<Account>("{u}c", [opened(0), credited("t-2", 30, "{t}a")])
+        .given::<Account>("{u}c", [opened(0), received("t-2", 30, "{t}a")])
         .given::<Account>("{u}d", [opened(0), AccountEvent::Closed])
         .row(&the_books());
     let expected = BooksRow {

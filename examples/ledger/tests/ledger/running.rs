@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use everfold::engine::engine::{Engine, ReadLimit};
+use everfold::engine::engine::ReadLimit;
 use everfold::engine::memory::Memory;
 use everfold::engine::world::{System, World};
 use everfold::engine::{Offset, Record};
