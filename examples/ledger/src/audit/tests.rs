@@ -256,7 +256,7 @@ fn history_with_holes_is_refused() {
     let cut = paid("t-1", 5).remove(1);
     assert!(matches!(after(&[vec![cut]]), Err(Fault::CutUnit { .. })));
     let begun_only = vec![paid("t-1", 5).remove(0)];
-    let cut_at_the_end = after(&[begun_only.clone()]);
+    let cut_at_the_end = after(std::slice::from_ref(&begun_only));
     assert!(matches!(cut_at_the_end, Err(Fault::CutUnit { .. })));
     let cut_between = after(&[begun_only, paid("t-2", 5)]);
     assert!(matches!(cut_between, Err(Fault::CutUnit { .. })));
