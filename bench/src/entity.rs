@@ -89,7 +89,7 @@ impl Bench {
         });
         fill(&subject).await?;
         fill(&reference).await?;
-        subject.settle().await?;
+        subject.running.settle().await?;
         Ok(Self {
             subject,
             log,
@@ -128,10 +128,10 @@ impl Bench {
             // The view stores its rows every five seconds, and the last time was just before the
             // reference's turn: at another moment of ours in each repetition.
             tokio::time::sleep(Duration::from_secs(u64::from(repetition))).await;
-            let batches = self.subject.batches().await?;
+            let batches = self.subject.running.batches().await?;
             let found = measure(&self.subject, clients, WARM_UP, self.time, seed).await?;
-            view_behind = view_behind.max(self.subject.behind().await?);
-            ours.groups += self.subject.batches().await? - batches;
+            view_behind = view_behind.max(self.subject.running.behind().await?);
+            ours.groups += self.subject.running.batches().await? - batches;
             eprintln!(
                 "{clients} clients, {} of {REPETITIONS}: {:.0}/s, reference {:.0}/s",
                 repetition + 1,
@@ -139,7 +139,7 @@ impl Bench {
                 reference.found[repetition as usize].per_second
             );
             ours.found.push(found);
-            self.subject.settle().await?;
+            self.subject.running.settle().await?;
         }
         let per_second = ours.median(|found| found.per_second);
         let reference_per_second = reference.median(|found| found.per_second);
@@ -152,7 +152,7 @@ impl Bench {
             reference_p50_us: tenths(reference.median(|found| found.p50_us)),
             reference_p99_us: tenths(reference.median(|found| found.p99_us)),
             ratio: thousandths(per_second / reference_per_second),
-            durability: format!("{} (reference: {FLAGS})", self.subject.durability()),
+            durability: format!("{} (reference: {FLAGS})", self.subject.running.durability()),
             cpu_us_per_command: hundredths(ours.cpu_us()),
             reference_cpu_us: hundredths(reference.cpu_us()),
             commands_per_batch: tenths(ours.per_group()),
@@ -164,7 +164,7 @@ impl Bench {
     }
 
     async fn close(self) -> anyhow::Result<()> {
-        self.subject.close().await;
+        self.subject.running.close().await;
         drop(self.reference);
         self.log.close().context("the bare log")
     }

@@ -21,10 +21,11 @@ use crate::machine::Place;
 use crate::output::Output;
 use crate::turns::{Floor, REPETITIONS, Side, WARM_UP, hundredths, runtime, tenths, thousandths};
 use bare::Records;
-use sides::{Bare, Ours};
+use sides::Bare;
 
 pub(crate) use front::Front;
 pub use report::{Report, Run};
+pub(crate) use sides::{Fronts, Ours};
 pub use sizes::{Field, Sizes};
 
 pub use crate::unit::Ids;
@@ -162,7 +163,8 @@ impl Bench {
             .join(format!("partitions-{}", layout.partitions));
         std::fs::create_dir(&directory)?;
         let world: Arc<dyn World> = System::current();
-        let ours = Ours::open(&directory.join("log"), world.clone(), args, layout).await?;
+        let path = directory.join("log");
+        let ours = Ours::open(&path, world.clone(), layout, args.ids, !args.unchained).await?;
         let format = Records::new(world.clone(), ours.log().identity().origin(), layout);
         let bare_log = BareLog::create(&directory, format).context("direct writes are needed")?;
         let bench = Self {

@@ -12,7 +12,6 @@ use everfold_log::{Log, Options};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::Args;
 use super::bare::Append;
 use super::front::Front;
 use super::sizes::frame_bytes;
@@ -54,7 +53,7 @@ async fn through(
 }
 
 /// The log.
-pub(super) struct Ours {
+pub(crate) struct Ours {
     log: Arc<Log>,
     world: Arc<dyn World>,
     maker: Arc<Maker>,
@@ -62,35 +61,36 @@ pub(super) struct Ours {
 }
 
 impl Ours {
-    pub(super) async fn open(
+    pub(crate) async fn open(
         directory: &Path,
         world: Arc<dyn World>,
-        args: &Args,
         layout: Layout,
+        ids: Ids,
+        chained: bool,
     ) -> anyhow::Result<Self> {
         let mut options = Options::default();
         options.partitions = Some(layout.partitions);
-        options.chained = Some(!args.unchained);
+        options.chained = Some(chained);
         let log = Log::open_directory(directory, world.clone(), options)?;
         Ok(Self {
             log,
             world,
-            maker: Arc::new(Maker::new(args.ids, layout)),
+            maker: Arc::new(Maker::new(ids, layout)),
             batches: Arc::default(),
         })
     }
 
-    pub(super) fn log(&self) -> &Log {
+    pub(crate) fn log(&self) -> &Log {
         &self.log
     }
 
     /// Batches appended so far, of all partitions.
-    pub(super) fn batches(&self) -> u64 {
+    pub(crate) fn batches(&self) -> u64 {
         self.batches.load(Ordering::Relaxed)
     }
 
     /// A front for each partition, for units of so many events.
-    pub(super) async fn fronts(&self, events: usize) -> anyhow::Result<Fronts> {
+    pub(crate) async fn fronts(&self, events: usize) -> anyhow::Result<Fronts> {
         let (mut senders, mut tasks) = (Vec::new(), Vec::new());
         for partition in self.log.identity().layout.all() {
             let (log, world) = (self.log.clone(), self.world.clone());
@@ -160,14 +160,14 @@ impl Ours {
 }
 
 /// The running fronts of all partitions.
-pub(super) struct Fronts {
-    pub(super) target: Arc<Fronted>,
+pub(crate) struct Fronts {
+    pub(crate) target: Arc<Fronted>,
     tasks: Vec<JoinHandle<anyhow::Result<()>>>,
 }
 
 impl Fronts {
     /// Ends them; says what went wrong, if anything did.
-    pub(super) async fn close(self) -> anyhow::Result<()> {
+    pub(crate) async fn close(self) -> anyhow::Result<()> {
         drop(self.target);
         for task in self.tasks {
             task.await??;
@@ -177,7 +177,7 @@ impl Fronts {
 }
 
 /// The log behind one front per partition.
-pub(super) struct Fronted {
+pub(crate) struct Fronted {
     writers: Writers,
     senders: Vec<mpsc::Sender<Append>>,
 }

@@ -32,11 +32,12 @@ pub fn here(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// Serves until the process is asked to end, then finishes what was begun.
+/// Serves an application's API, and a page to look into it, until the process is asked to end; then
+/// finishes what was begun.
 ///
 /// # Errors
 /// The address is one of a network, or no port is free.
-pub async fn serve(node: Arc<Node>, address: SocketAddr) -> anyhow::Result<()> {
+pub async fn serve(node: Arc<Node>, api: Router, address: SocketAddr) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let listener = listen(address).await?;
     let bound = listener.local_addr()?;
@@ -49,7 +50,7 @@ pub async fn serve(node: Arc<Node>, address: SocketAddr) -> anyhow::Result<()> {
     say(&format!("listening on http://{bound}/ until Ctrl-C"));
     let (asked, mut ending) = tokio::sync::watch::channel(false);
     let mut end = ending.clone();
-    let serving = axum::serve(listener, router(node)).with_graceful_shutdown(async move {
+    let serving = axum::serve(listener, router(node, api)).with_graceful_shutdown(async move {
         let _ = end.wait_for(|end| *end).await;
     });
     let serving = tokio::spawn(serving.into_future());
@@ -99,9 +100,8 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Everything that is served.
-pub fn router(node: Arc<Node>) -> Router {
-    everfold_store::http::router(node.clone())
-        .merge(crate::inspect::router(node))
+pub fn router(node: Arc<Node>, api: Router) -> Router {
+    api.merge(crate::inspect::router(node))
         .route("/", get(async || Redirect::to("/_inspect/")))
         .layer(middleware::from_fn(guard))
 }

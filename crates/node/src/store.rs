@@ -1,4 +1,4 @@
-//! Opening a store's log in a directory.
+//! Opening the log of a store, or of another application, in a directory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use everfold::engine::{World, world::System};
 use everfold::{Application, Inspector, Node, NodeOptions};
+use everfold_ledger::account::Account;
+use everfold_ledger::transit::Transit;
 use everfold_log::{Log, OpenError, Options, ReadOnly};
 use everfold_store::customer::Customer;
 use everfold_store::order::Order;
@@ -32,14 +34,16 @@ pub async fn open_with(directory: &Path, options: NodeOptions) -> anyhow::Result
     open_as(everfold_store::application(), directory, options).await
 }
 
-/// Opens the store to be looked at, also while another process has it open: nothing is changed.
+/// Opens the store, or the ledger, to be looked at, also while another process has it open: nothing is changed.
 ///
 /// # Errors
 /// There is no log, or it is damaged.
 pub async fn inspector(directory: &Path) -> anyhow::Result<Inspector> {
     let entities = Application::new("store")
         .entity::<Customer>()
-        .entity::<Order>();
+        .entity::<Order>()
+        .entity::<Account>()
+        .entity::<Transit>();
     let log = look_at_log(directory).await?;
     Ok(entities.inspector(log)?)
 }
@@ -56,7 +60,11 @@ pub async fn look_at_log(directory: &Path) -> anyhow::Result<Arc<ReadOnly>> {
     Ok(tokio::task::spawn_blocking(open).await??)
 }
 
-async fn open_as(
+/// Opens any application on a directory, which is made if it is absent.
+///
+/// # Errors
+/// As for [`open`].
+pub async fn open_as(
     application: Application,
     directory: &Path,
     options: NodeOptions,

@@ -15,6 +15,8 @@ enum What {
     Entity(everfold_bench::entity::Args),
     /// Durable appends to the log itself, next to a bare log of the same records
     Log(everfold_bench::log::Args),
+    /// Durable transfers of the ledger, next to durable appends to the log beneath it
+    Ledger(everfold_bench::ledger::Args),
     /// Reading a log: all of it, one entity, live, and opening it
     Replay(everfold_bench::replay::Args),
     /// What sagas and timers cost beside the appends that they make
@@ -29,6 +31,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.what {
         What::Entity(entity) => everfold_bench::entity::run(&entity),
         What::Log(log) => everfold_bench::log::run(&log),
+        What::Ledger(ledger) => everfold_bench::ledger::run(&ledger),
         What::Replay(replay) => everfold_bench::replay::run(&replay),
         What::Saga(saga) => everfold_bench::saga::run(&saga),
     }

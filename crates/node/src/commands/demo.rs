@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use clap::Subcommand;
 use clap::builder::TypedValueParser;
 use everfold::engine::Timestamp;
 use everfold::{DataClock, Node, NodeOptions, TimerClock};
 use everfold_store::money::Money;
+use serde::{Deserialize, Serialize};
 
-use crate::demo::directory::{self, Directory, Settings};
+use crate::demo::directory::{self, Directory};
 use crate::demo::figures::{self, Figures};
 use crate::demo::load::{Rules, Tally, load};
 use crate::output::{self, Progress};
@@ -19,13 +21,31 @@ use crate::purchases::{self, History};
 use crate::serve::{self, Stop};
 use crate::store;
 
+pub mod ledger;
+
 /// Plays 69,659 real purchases against a store with credit limits, and shows what came of it.
 ///
 /// Every customer gets the same credit limit. Orders reserve credit, are shipped on approval and
 /// paid after some days, which frees the credit again. A run that was interrupted goes on where it
 /// stands; a finished one is opened at once.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    other: Option<Other>,
+    #[command(flatten)]
+    store: Store,
+}
+
+/// Instead of the store.
+#[derive(Subcommand)]
+enum Other {
+    /// Play transfers against a double-entry ledger instead, and check that its books balance
+    Ledger(ledger::Arguments),
+}
+
+#[derive(clap::Args)]
+struct Store {
     /// Directory to keep the store in [default: everfold/demo in the user's data directory]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -58,6 +78,37 @@ pub struct Arguments {
     json: bool,
 }
 
+/// What a directory of the store was loaded with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Settings {
+    /// Every customer's limit.
+    credit_limit: Money,
+    /// When an approved order is paid.
+    payment_days: u32,
+    /// The fingerprint of the purchase history.
+    input: String,
+}
+
+impl directory::Settings for Settings {
+    const DEMO: &'static str = "store";
+
+    fn differences(&self, asked: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
+        if self.credit_limit != asked.credit_limit {
+            let (there, asked) = (self.credit_limit, asked.credit_limit);
+            differences.push(format!("--credit-limit {there}, not {asked}"));
+        }
+        if self.payment_days != asked.payment_days {
+            let (there, asked) = (self.payment_days, asked.payment_days);
+            differences.push(format!("--payment-days {there}, not {asked}"));
+        }
+        if self.input != asked.input {
+            differences.push("another purchase history".to_owned());
+        }
+        differences
+    }
+}
+
 fn credit_limit(text: String) -> Result<Money, String> {
     match text.parse::<Money>() {
         Ok(limit) if limit.is_negative() => Err("a credit limit is zero or more".into()),
@@ -71,6 +122,13 @@ fn credit_limit(text: String) -> Result<Money, String> {
 /// # Errors
 /// See the messages.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.other {
+        Some(Other::Ledger(arguments)) => ledger::run(&arguments),
+        None => play(&arguments.store),
+    }
+}
+
+fn play(arguments: &Store) -> anyhow::Result<()> {
     let begin = Instant::now();
     let history = purchases::read(arguments.input.as_deref())?;
     let settings = Settings {
@@ -80,7 +138,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     let path = match &arguments.data {
         Some(path) => path.clone(),
-        None => directory::default_path()?,
+        None => directory::default_path("demo")?,
     };
     let mut directory = Directory::take(&path, settings, arguments.fresh)?;
     let runtime = tokio::runtime::Runtime::new()?;
@@ -92,15 +150,15 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     runtime.block_on(async {
         let node = store::open_with(&directory.log(), options).await?;
-        let shown = show(&arguments, &mut directory, &node, &clock, history, begin).await;
+        let shown = show(arguments, &mut directory, &node, &clock, history, begin).await;
         node.close().await;
         shown
     })
 }
 
 async fn show(
-    arguments: &Arguments,
-    directory: &mut Directory,
+    arguments: &Store,
+    directory: &mut Directory<Settings>,
     node: &Arc<Node>,
     clock: &DataClock,
     history: History,
@@ -145,7 +203,8 @@ async fn show(
     }
     if !arguments.exit {
         drop(stop);
-        let served = serve::serve(node.clone(), serve::here(arguments.port));
+        let api = everfold_store::http::router(node.clone());
+        let served = serve::serve(node.clone(), api, serve::here(arguments.port));
         tokio::select! { biased;
             served = served => served?,
             () = follow(clock, node) => {}

@@ -29,7 +29,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let node = store::open(&log_in(&arguments.data)).await?;
-        let served = serve::serve(node.clone(), arguments.listen).await;
+        let api = everfold_store::http::router(node.clone());
+        let served = serve::serve(node.clone(), api, arguments.listen).await;
         node.close().await;
         served
     })

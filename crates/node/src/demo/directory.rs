@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use everfold_store::money::Money;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::refused;
@@ -17,47 +17,59 @@ const LOCK: &str = "everfold-demo.lock";
 const LOG: &str = "main";
 
 /// What a directory was loaded with; another run has to ask for the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Every customer's limit.
-    pub credit_limit: Money,
-    /// When an approved order is paid.
-    pub payment_days: u32,
-    /// The fingerprint of the purchase history.
-    pub input: String,
+pub trait Settings: Clone + Serialize + DeserializeOwned {
+    /// The demonstration's name.
+    const DEMO: &'static str;
+
+    /// Where these differ from what somebody asks for, in words that follow "loaded with".
+    fn differences(&self, asked: &Self) -> Vec<String>;
+}
+
+/// What every marker says, whichever demonstration wrote it.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    format: u32,
+    /// Markers without it are of the store, once the only demonstration.
+    #[serde(default = "store")]
+    demo: String,
+}
+
+fn store() -> String {
+    "store".to_owned()
 }
 
 #[derive(Serialize, Deserialize)]
-struct Marker {
-    format: u32,
+struct Marker<S> {
     #[serde(flatten)]
-    settings: Settings,
+    head: Head,
+    #[serde(flatten)]
+    settings: S,
     /// Whether everything was loaded.
     complete: bool,
 }
 
 const FORMAT: u32 = 1;
 
-/// A directory of the demonstration, locked against a second one.
-pub struct Directory {
+/// A directory of a demonstration, locked against a second one.
+pub struct Directory<S> {
     path: PathBuf,
-    settings: Settings,
+    settings: S,
     complete: bool,
     _lock: File,
 }
 
-impl Directory {
+impl<S: Settings> Directory<S> {
     /// Takes a directory for these settings: an empty or absent one, or one that was begun with the
     /// same. `fresh` empties one of the demonstration first.
     ///
     /// # Errors
     /// It holds something else, was begun with other settings, or is in use.
-    pub fn take(path: &Path, settings: Settings, fresh: bool) -> anyhow::Result<Self> {
+    pub fn take(path: &Path, settings: S, fresh: bool) -> anyhow::Result<Self> {
         let shown = path.display();
         fs::create_dir_all(path)
             .with_context(|| format!("{shown} cannot be made; choose another with --data"))?;
         // Nothing is put into a directory that is not ours, not even the lock.
-        survey(path)?;
+        survey::<S>(path)?;
         let lock = lock(path)?;
         // Whoever had the lock until now may have gone on.
         let mut marker = survey(path)?;
@@ -65,14 +77,18 @@ impl Directory {
             empty(path)?;
             marker = None;
         }
-        let complete = match marker {
+        let (settings, complete) = match marker {
             None => {
                 write(path, &settings, false)?;
-                false
+                (settings, false)
             }
-            Some(marker) => {
-                compare(path, &marker.settings, &settings)?;
-                marker.complete
+            Some(Marker {
+                settings: there,
+                complete,
+                ..
+            }) => {
+                compare(path, &there, &settings)?;
+                (there, complete)
             }
         };
         Ok(Self {
@@ -86,6 +102,11 @@ impl Directory {
     /// Where the log lies.
     pub fn log(&self) -> PathBuf {
         self.path.join(LOG)
+    }
+
+    /// What it was begun with.
+    pub fn settings(&self) -> &S {
+        &self.settings
     }
 
     /// Whether everything was loaded.
@@ -112,41 +133,51 @@ pub fn log_in(path: &Path) -> PathBuf {
     }
 }
 
-/// Below the user's data directory.
+/// Below the user's data directory, under a name.
 ///
 /// # Errors
 /// The environment names none.
-pub fn default_path() -> anyhow::Result<PathBuf> {
+pub fn default_path(name: &str) -> anyhow::Result<PathBuf> {
     let named = |name: &str| {
         let value = std::env::var_os(name).map(PathBuf::from);
         value.filter(|path| path.is_absolute())
     };
     named("XDG_DATA_HOME")
         .or_else(|| named("HOME").map(|home| home.join(".local/share")))
-        .map(|data| data.join("everfold/demo"))
+        .map(|data| data.join("everfold").join(name))
         .context("neither XDG_DATA_HOME nor HOME is set; name a directory with --data")
 }
 
 /// The marker of a directory, if it has one; refuses a directory that is not ours.
-fn survey(path: &Path) -> anyhow::Result<Option<Marker>> {
+fn survey<S: Settings>(path: &Path) -> anyhow::Result<Option<Marker<S>>> {
     let shown = path.display();
     let file = path.join(MARKER);
     match fs::read(&file) {
         Ok(bytes) => {
-            let marker: Marker = serde_json::from_slice(&bytes).map_err(|error| {
+            let strange = |error| {
                 refused(format!(
                     "{} is not as the demonstration writes it ({error}); name another directory \
                      with --data",
                     file.display()
                 ))
-            })?;
-            if marker.format != FORMAT {
+            };
+            let head: Head = serde_json::from_slice(&bytes).map_err(strange)?;
+            if head.format != FORMAT {
                 return Err(refused(format!(
                     "{shown} is of another version of the demonstration (format {}); name another \
                      directory with --data",
-                    marker.format
+                    head.format
                 )));
             }
+            if head.demo != S::DEMO {
+                return Err(refused(format!(
+                    "{shown} is of another demonstration, the {}, and this is the {}; name another \
+                     directory with --data",
+                    head.demo,
+                    S::DEMO
+                )));
+            }
+            let marker = serde_json::from_slice(&bytes).map_err(strange)?;
             return Ok(Some(marker));
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -212,19 +243,8 @@ fn empty(path: &Path) -> anyhow::Result<()> {
     removed.with_context(|| format!("{} cannot be emptied", path.display()))
 }
 
-fn compare(path: &Path, there: &Settings, asked: &Settings) -> anyhow::Result<()> {
-    let mut differences = Vec::new();
-    if there.credit_limit != asked.credit_limit {
-        let (there, asked) = (there.credit_limit, asked.credit_limit);
-        differences.push(format!("--credit-limit {there}, not {asked}"));
-    }
-    if there.payment_days != asked.payment_days {
-        let (there, asked) = (there.payment_days, asked.payment_days);
-        differences.push(format!("--payment-days {there}, not {asked}"));
-    }
-    if there.input != asked.input {
-        differences.push("another purchase history".to_owned());
-    }
+fn compare<S: Settings>(path: &Path, there: &S, asked: &S) -> anyhow::Result<()> {
+    let differences = there.differences(asked);
     if differences.is_empty() {
         return Ok(());
     }
@@ -237,9 +257,13 @@ fn compare(path: &Path, there: &Settings, asked: &Settings) -> anyhow::Result<()
 }
 
 /// Writes the marker: a crash leaves the old one or the new one.
-fn write(path: &Path, settings: &Settings, complete: bool) -> anyhow::Result<()> {
-    let marker = Marker {
+fn write<S: Settings>(path: &Path, settings: &S, complete: bool) -> anyhow::Result<()> {
+    let head = Head {
         format: FORMAT,
+        demo: S::DEMO.to_owned(),
+    };
+    let marker = Marker {
+        head,
         settings: settings.clone(),
         complete,
     };

@@ -158,3 +158,43 @@ fn reading_is_measured_beside_the_bare_bytes() {
     assert!(report.as_object().unwrap().contains_key("compressed"));
     refused(&["bench", "replay", "--events", "5", "--data", DATA], 1);
 }
+
+#[test]
+fn transfers_are_measured_beside_appends_to_the_log() {
+    let report = answer(&[
+        "bench",
+        "ledger",
+        "--clients",
+        "1",
+        "--seconds",
+        "0.25",
+        "--json",
+        "--data",
+        DATA,
+    ]);
+    let runs = report["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 1);
+    let run = &runs[0];
+    assert_eq!(run["clients"], 1);
+    positive(
+        run,
+        &[
+            "transfers_per_second",
+            "p50_us",
+            "p99_us",
+            "appends_per_second",
+            "log_p50_us",
+            "log_p99_us",
+            "ratio",
+            "transfers_per_batch",
+            "appends_per_batch",
+        ],
+    );
+    numbers(run, &["cpu_us_per_transfer", "log_cpu_us", "views_behind"]);
+    for field in ["samples", "log_samples"] {
+        assert_eq!(run[field].as_array().unwrap().len(), 5);
+    }
+    positive(&report, &["bare_write_p50_us", "log_p50_us"]);
+    assert!(report["durability"].as_str().is_some());
+    refused(&["bench", "ledger", "--clients", "0", "--data", DATA], 1);
+}

@@ -24,7 +24,7 @@ fn batches(log: &Path) -> usize {
 
 /// Runs the program until it has written so many batches more, and kills it. Says whether it had to
 /// be killed.
-fn killed_after(arguments: &[&str], log: &Path, more: usize) -> bool {
+pub(crate) fn killed_after(arguments: &[&str], log: &Path, more: usize) -> bool {
     let goal = batches(log) + more;
     let mut running = Running::start(arguments);
     let begin = Instant::now();

@@ -9,5 +9,6 @@ mod crash;
 mod demo;
 mod http;
 mod inspect;
+mod ledger;
 mod model;
 mod running;

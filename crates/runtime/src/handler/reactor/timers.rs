@@ -51,6 +51,7 @@ pub(super) struct Timers {
     firing: BTreeMap<u64, Firing>,
     /// The numbers that fire one after the other, by entity; the first of each is under way.
     queues: Map<Text, VecDeque<u64>>,
+    queued: usize,
     /// Numbers that may be sent once they are stored.
     unsent: Vec<u64>,
     next: u64,
@@ -70,6 +71,7 @@ impl Timers {
             names: BTreeMap::new(),
             firing: BTreeMap::new(),
             queues: seeded(seed),
+            queued: 0,
             unsent: Vec::new(),
             next: 1,
             events: BTreeMap::new(),
@@ -236,7 +238,7 @@ impl Timers {
 
     /// How many fire that nobody has to look at.
     pub(super) fn under_way(&self) -> usize {
-        self.unsent.len() + self.queues.values().map(VecDeque::len).sum::<usize>()
+        self.unsent.len() + self.queued
     }
 
     fn write(&mut self, number: u64, firing: &Firing) {
@@ -257,6 +259,7 @@ impl Timers {
                 .entry(firing.entity.as_str().into())
                 .or_default();
             queue.push_back(number);
+            self.queued += 1;
             if queue.len() == 1 {
                 first.push((number, firing.clone()));
             }
@@ -286,7 +289,7 @@ impl Timers {
             }
         }
         let queue = self.queues.get_mut(&entity)?;
-        queue.pop_front();
+        self.queued -= usize::from(queue.pop_front().is_some());
         let Some(next) = queue.front().copied() else {
             self.queues.remove(&entity);
             return None;

@@ -1,0 +1,241 @@
+//! `everfold demo ledger`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use axum::Router;
+use everfold::engine::World;
+use everfold::engine::world::System;
+use everfold::{Node, NodeOptions};
+
+use crate::demo::directory::{self, Directory};
+use crate::demo::ledger::Settings;
+use crate::demo::ledger::figures::{self, Figures};
+use crate::demo::ledger::plan::Plan;
+use crate::demo::ledger::play::{self, Tally};
+use crate::failure::Damaged;
+use crate::output::{self, Progress};
+use crate::serve::{self, Stop};
+use crate::store;
+
+/// Plays transfers against a double-entry ledger, and checks that its books balance at every moment.
+///
+/// Accounts and transfers are drawn from a seed. Some transfers name accounts that do not exist or
+/// were closed, and some ask for more than there is: those are rejected. A run that was interrupted
+/// goes on where it stands, and every transfer is decided once; a finished one is opened at once.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Directory to keep the ledger in [default: everfold/ledger in the user's data directory]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Empty the directory first; only one that this demonstration made
+    #[arg(long)]
+    fresh: bool,
+    /// How many accounts
+    #[arg(long, value_name = "N", default_value_t = 1000,
+          value_parser = clap::value_parser!(u64).range(2..=10_000_000))]
+    accounts: u64,
+    /// How many transfers
+    #[arg(long, value_name = "M", default_value_t = 100_000,
+          value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    transfers: u64,
+    /// What accounts and transfers are drawn from
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Clients that ask at once
+    #[arg(long, value_name = "C", default_value_t = 1000,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    concurrency: u32,
+    /// Port to serve on; the next free one if it is taken, any free one for 0
+    #[arg(long, value_name = "PORT", default_value_t = serve::PORT)]
+    port: u16,
+    /// End when everything is played, instead of serving a page to look at it
+    #[arg(long)]
+    exit: bool,
+    /// Print the figures as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// See the messages.
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let settings = Settings {
+            accounts: arguments.accounts,
+            transfers: arguments.transfers,
+            seed: arguments.seed,
+            created: System::current().now().millis(),
+        };
+        let path = match &arguments.data {
+            Some(path) => path.clone(),
+            None => directory::default_path("ledger")?,
+        };
+        let mut directory = Directory::take(&path, settings, arguments.fresh)?;
+        let node = store::open_as(
+            everfold_ledger::application(),
+            &directory.log(),
+            NodeOptions::default(),
+        )
+        .await?;
+        let shown = show(arguments, &mut directory, &node, begin).await;
+        node.close().await;
+        shown
+    })
+}
+
+async fn show(
+    arguments: &Arguments,
+    directory: &mut Directory<Settings>,
+    node: &Arc<Node>,
+    begin: Instant,
+) -> anyhow::Result<()> {
+    let mut stop = Stop::new()?;
+    let tally = Arc::new(Tally::default());
+    let mut playing = Duration::ZERO;
+    if !directory.is_complete() {
+        let plan = Plan::new(directory.settings());
+        let clients = arguments.concurrency as usize;
+        let opening = play::open_accounts(node.clone(), plan.clone(), clients, tally.clone());
+        let accounts = |tally: &Tally| tally.accounts.load(Ordering::Relaxed);
+        watched(
+            "accounts",
+            plan.accounts(),
+            opening,
+            &tally,
+            accounts,
+            &mut stop,
+        )
+        .await?;
+        let first = Instant::now();
+        let transfers = plan.transfers();
+        let moving = play::transfer(node.clone(), plan, clients, tally.clone());
+        watched(
+            "transfers",
+            transfers,
+            moving,
+            &tally,
+            Tally::transfers,
+            &mut stop,
+        )
+        .await?;
+        playing = first.elapsed();
+    }
+    let (figures, fault) = measured(directory, node, &tally, playing, begin).await?;
+    if fault.is_none() && !directory.is_complete() {
+        directory.complete()?;
+    }
+    if arguments.json {
+        output::json(&figures)?;
+    } else {
+        print(&figures)?;
+    }
+    if let Some(fault) = fault {
+        let reason =
+            format!("the ledger does not balance: {fault}; keep the directory, and report it");
+        return Err(Damaged(reason).into());
+    }
+    if !arguments.exit {
+        drop(stop);
+        serve::serve(node.clone(), Router::new(), serve::here(arguments.port)).await?;
+    }
+    Ok(())
+}
+
+/// Runs something long with a progress bar, until it ends or somebody asks the process to.
+async fn watched(
+    what: &'static str,
+    length: u64,
+    work: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    tally: &Tally,
+    done: impl Fn(&Tally) -> u64,
+    stop: &mut Stop,
+) -> anyhow::Result<()> {
+    let progress = Progress::new(what, length);
+    let mut work = tokio::spawn(work);
+    let mut beat = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        tokio::select! { biased;
+            ended = &mut work => return ended?,
+            () = stop.asked() => {
+                work.abort();
+                bail!("interrupted; the same command goes on where it stopped");
+            }
+            _ = beat.tick() => progress.reach(done(tally)),
+        }
+    }
+}
+
+/// The figures, and why the ledger does not balance if it does not.
+async fn measured(
+    directory: &Directory<Settings>,
+    node: &Node,
+    tally: &Tally,
+    playing: Duration,
+    begin: Instant,
+) -> anyhow::Result<(Figures, Option<String>)> {
+    let checked = figures::check(node).await?;
+    let (books, mut fault) = (checked.books, checked.fault);
+    let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    // A finished directory has all of its transfers decided; which were accepted, the books say.
+    let (accepted, rejected) = if directory.is_complete() {
+        let transfers = directory.settings().transfers;
+        (books.transfers, transfers.saturating_sub(books.transfers))
+    } else {
+        (load(&tally.accepted), load(&tally.rejected))
+    };
+    if fault.is_none() && accepted != books.transfers {
+        let moved = books.transfers;
+        fault = Some(format!(
+            "{accepted} transfers were accepted, and {moved} moved money"
+        ));
+    }
+    let seconds = |time: Duration| (time.as_secs_f64() * 1000.0).round() / 1000.0;
+    let per_second = tally.transfers() as f64 / playing.as_secs_f64().max(1e-9);
+    let figures = Figures {
+        transfers: accepted + rejected,
+        accepted,
+        rejected,
+        balanced: fault.is_none(),
+        accounts: books.accounts,
+        closed: books.closed,
+        debits: books.debits,
+        credits: books.credits,
+        in_transit: books.in_transit,
+        transfers_per_second: per_second as u64,
+        seconds: seconds(begin.elapsed()),
+        durability: node.engine().durability(),
+    };
+    Ok((figures, fault))
+}
+
+fn print(figures: &Figures) -> anyhow::Result<()> {
+    let balanced = if figures.balanced { "yes" } else { "NO" };
+    let rows = [
+        ("accounts", figures.accounts.to_string()),
+        ("  closed", figures.closed.to_string()),
+        ("transfers", figures.transfers.to_string()),
+        ("  accepted", figures.accepted.to_string()),
+        ("  rejected", figures.rejected.to_string()),
+        ("debits", figures.debits.to_string()),
+        ("credits", figures.credits.to_string()),
+        ("in transit", figures.in_transit.to_string()),
+        ("balanced at all times", balanced.to_owned()),
+        ("seconds", format!("{:.3}", figures.seconds)),
+        (
+            "transfers per second",
+            figures.transfers_per_second.to_string(),
+        ),
+    ];
+    for (name, value) in rows {
+        output::line(&format!("{name:<22}{value:>14}"))?;
+    }
+    output::line(&format!("an acknowledged transfer: {}", figures.durability))
+}

@@ -1,0 +1,224 @@
+//! `everfold demo ledger`.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::crash::killed_after;
+use crate::running::{Place, answer, refused, run};
+
+/// The arguments of a small run in a directory.
+fn arguments<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let base = [
+        "demo",
+        "ledger",
+        "--exit",
+        "--json",
+        "--accounts",
+        "60",
+        "--transfers",
+        "1500",
+        "--seed",
+        "7",
+        "--data",
+        data,
+    ];
+    base.into_iter().chain(more.iter().copied()).collect()
+}
+
+/// The figures that the same transfers give in the same order, however often they are asked for.
+fn comparable(figures: &Value) -> Value {
+    let names = [
+        "transfers",
+        "accepted",
+        "rejected",
+        "balanced",
+        "accounts",
+        "closed",
+        "debits",
+        "credits",
+        "in_transit",
+    ];
+    names
+        .iter()
+        .map(|name| ((*name).to_owned(), figures[name].clone()))
+        .collect()
+}
+
+/// The transfers that left an account and those that came to one, as the log has them.
+fn moved(data: &str) -> (Vec<String>, Vec<String>) {
+    let events = |kind: &str| {
+        let output = run(&["events", "--data", data, "--type", kind, "--json"]);
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        let events = text.lines().map(|line| {
+            let event: Value = serde_json::from_str(line).unwrap();
+            event["payload"]["transfer"].as_str().unwrap().to_owned()
+        });
+        events.collect()
+    };
+    (events("Debited"), events("Credited"))
+}
+
+/// A finished directory: all transfers are decided, each once, and the books balance.
+fn check(data: &str, figures: &Value) {
+    let count = |name: &str| figures[name].as_u64().unwrap();
+    assert_eq!(count("transfers"), 1500);
+    assert_eq!(count("accepted") + count("rejected"), 1500);
+    assert!(
+        count("accepted") > 500 && count("rejected") > 30,
+        "{figures}"
+    );
+    assert_eq!(figures["balanced"], true);
+    assert_eq!((count("accounts"), count("closed")), (60, 1));
+    assert_eq!(figures["debits"], figures["credits"]);
+    assert_eq!(figures["in_transit"], "0");
+    let (left, came) = moved(data);
+    let distinct = |transfers: &[String]| transfers.iter().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(left.len() as u64, count("accepted"));
+    assert_eq!(distinct(&left).len(), left.len());
+    assert_eq!((came.len(), distinct(&came)), (left.len(), distinct(&left)));
+    let verified = answer(&["verify", "--json", "--data", data]);
+    assert_eq!(verified["damage"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn all_transfers_are_decided_and_the_books_balance() {
+    let place = Place::new();
+    for clients in ["1", "13", "1000"] {
+        let data = place.text(clients);
+        let first = answer(&arguments(&data, &["--concurrency", clients]));
+        check(&data, &first);
+        assert!(first["transfers_per_second"].as_u64().unwrap() > 0);
+        assert!(first["durability"].as_str().is_some());
+        // Finished: it is opened, and nothing is asked for.
+        let again = answer(&arguments(&data, &[]));
+        assert_eq!(comparable(&again), comparable(&first));
+        assert_eq!(again["transfers_per_second"], 0);
+    }
+}
+
+#[test]
+fn a_seed_and_one_client_give_the_same_figures_again_and_another_seed_others() {
+    let place = Place::new();
+    let figures = |name: &str, more: &[&str]| {
+        let data = place.text(name);
+        let more: Vec<&str> = ["--concurrency", "1"].iter().chain(more).copied().collect();
+        comparable(&answer(&arguments(&data, &more)))
+    };
+    let first = figures("first", &[]);
+    assert_eq!(figures("second", &[]), first);
+    let other = [
+        "demo",
+        "ledger",
+        "--exit",
+        "--json",
+        "--accounts",
+        "60",
+        "--transfers",
+        "1500",
+        "--seed",
+        "8",
+        "--concurrency",
+        "1",
+        "--data",
+    ];
+    let data = place.text("other");
+    let other: Vec<&str> = other.into_iter().chain([data.as_str()]).collect();
+    assert_ne!(comparable(&answer(&other)), first);
+}
+
+#[test]
+fn killed_at_any_moment_every_transfer_is_decided_once() {
+    let (mut kills, mut seed) = (0, 0x2545_f491_4f6c_dd1d_u64);
+    while kills < 15 {
+        let place = Place::new();
+        let data = place.text("ledger");
+        let arguments = arguments(&data, &["--concurrency", "5"]);
+        let log = place.path("ledger/main");
+        loop {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            // A start alone writes sixteen batches: some kills hit before anything is played.
+            let more = 1 + (seed % 150) as usize;
+            if !killed_after(&arguments, &log, more) {
+                break;
+            }
+            kills += 1;
+        }
+        check(&data, &answer(&arguments));
+    }
+}
+
+#[test]
+fn with_one_client_a_killed_run_ends_as_if_it_had_never_been() {
+    let calm = Place::new();
+    let data = calm.text("ledger");
+    let expected = answer(&arguments(&data, &["--concurrency", "1"]));
+    let place = Place::new();
+    let data = place.text("ledger");
+    let arguments = arguments(&data, &["--concurrency", "1"]);
+    let log = place.path("ledger/main");
+    let mut kills = 0;
+    while killed_after(&arguments, &log, 150) {
+        kills += 1;
+    }
+    assert!(kills > 2, "{kills}");
+    let figures = answer(&arguments);
+    check(&data, &figures);
+    assert_eq!(comparable(&figures), comparable(&expected));
+}
+
+#[test]
+fn a_directory_that_was_begun_otherwise_is_refused_and_the_way_out_named() {
+    let place = Place::new();
+    let data = place.text("ledger");
+    answer(&arguments(&data, &[]));
+    for (option, value) in [
+        ("--accounts", "61"),
+        ("--transfers", "1499"),
+        ("--seed", "8"),
+    ] {
+        let mut other = arguments(&data, &[]);
+        let at = other.iter().position(|word| *word == option).unwrap();
+        other[at + 1] = value;
+        let words = refused(&other, 3);
+        assert!(
+            words.contains("--fresh") && words.contains(option),
+            "{words}"
+        );
+        other.push("--fresh");
+        assert!(answer(&other)["transfers_per_second"].as_u64().unwrap() > 0);
+        answer(&arguments(&data, &["--fresh"]));
+    }
+    // A ledger is no store, and a store no ledger; --fresh empties only one's own.
+    for more in [&[][..], &["--fresh"]] {
+        let store = ["demo", "--exit", "--data", &data];
+        let store: Vec<&str> = store.into_iter().chain(more.iter().copied()).collect();
+        let words = refused(&store, 3);
+        assert!(
+            words.contains("ledger") && words.contains("--data"),
+            "{words}"
+        );
+    }
+    check(&data, &answer(&arguments(&data, &[])));
+}
+
+#[test]
+fn options_without_a_meaning_are_usage_errors() {
+    for bad in [
+        &["--accounts", "1"][..],
+        &["--accounts", "many"],
+        &["--transfers", "0"],
+        &["--concurrency", "0"],
+        &["--seed", "-1"],
+        &["--credit-limit", "5"],
+    ] {
+        let mut arguments = vec!["demo", "ledger"];
+        arguments.extend_from_slice(bad);
+        refused(&arguments, 2);
+    }
+    // The store's options belong to the store.
+    refused(&["demo", "--exit", "ledger"], 2);
+}
