@@ -40,7 +40,7 @@ struct LaneStatus {
     settled_timers: AtomicU64,
     /// Nothing up to here is read again, for timers neither.
     done: AtomicU64,
-    /// Timers that are not due, those that fire, and when the next is due.
+    /// Timers that are not due, those that fire, and when the next is due; `i64::MAX` if never.
     pending: AtomicU64,
     firing: AtomicU64,
     next_due: AtomicI64,
@@ -128,8 +128,9 @@ impl RunningReactor {
     /// Whether a timer of a partition is due by `now` and has not done its work.
     pub(crate) fn owes(&self, partition: Partition, now: Timestamp) -> bool {
         self.lanes.get(partition.index()).is_some_and(|lane| {
-            lane.firing.load(Ordering::Acquire) > 0
-                || lane.next_due.load(Ordering::Acquire) <= now.0
+            let next = lane.next_due.load(Ordering::Acquire);
+            let due = next != i64::MAX && next <= now.0;
+            due || lane.firing.load(Ordering::Acquire) > 0
         })
     }
 
