@@ -32,7 +32,7 @@ pub(crate) async fn disturb(cluster: Arc<Cluster>, fault: Fault) {
             cluster.counts.count("node frozen");
             newest.process.freeze();
             if cluster.store.setup.is_shared() && fault.detail % 2 == 1 {
-                world.sleep(millis(fault.lasting / 2)).await;
+                world.sleep(noticed(fault)).await;
                 let _ = cluster.replace().await;
             }
             lasting.await;
@@ -131,8 +131,7 @@ async fn cut(
         .map(|(from, to)| cluster.network.disturb(*from, *to, Effect::Cut))
         .collect();
     if cluster.store.setup.is_shared() && fault.detail % 2 == 1 {
-        let half = Duration::from_millis(u64::from(fault.lasting / 2));
-        cluster.main.sleep(half).await;
+        cluster.main.sleep(noticed(fault)).await;
         let newest = cluster.newest();
         if newest.is_some_and(|newest| newest.number == cut_off.number) {
             cluster.counts.count("node taken over while it was cut off");
@@ -141,6 +140,11 @@ async fn cut(
     }
     lasting.await;
     numbers.into_iter().for_each(|n| cluster.network.calm(n));
+}
+
+/// When somebody sees that a node is not there.
+fn noticed(fault: Fault) -> Duration {
+    Duration::from_millis(u64::from(fault.lasting / 2).min(400))
 }
 
 async fn everywhere(cluster: &Cluster, effect: Effect, lasting: Lasting) {

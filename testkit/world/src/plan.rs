@@ -8,7 +8,7 @@ use everfold_sim::Random;
 use crate::scenario::Setup;
 
 /// The faults of a run last at most until then, in milliseconds of virtual time.
-pub(crate) const HORIZON: u32 = 12_000;
+pub(crate) const HORIZON: u32 = 18_000;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident $name:literal;)*) => {
@@ -142,11 +142,11 @@ impl Plan {
         let count = random.below(6);
         let faults = (0..count).map(|_| Fault {
             kind: *random.pick(&fitting),
-            at: random.below(u64::from(HORIZON) * 2 / 3) as u32,
+            at: random.below(u64::from(HORIZON) / 2) as u32,
             lasting: match random.below(3) {
                 0 => 20 + random.below(200),
                 1 => 200 + random.below(1500),
-                _ => 1000 + random.below(u64::from(HORIZON) / 3 - 1000),
+                _ => 1000 + random.below(u64::from(HORIZON) / 2 - 1000),
             } as u32,
             detail: random.below(1000) as u32,
         });

@@ -22,7 +22,7 @@ use crate::store::Store;
 use crate::workload::Workload;
 
 /// Clients of a run.
-const CLIENTS: u32 = 3;
+const CLIENTS: u32 = 5;
 /// Processes kept ready for nodes, and for the store.
 const PROCESSES: usize = 32;
 /// How long the world is given to come to rest once nothing goes wrong any more.
@@ -111,6 +111,8 @@ async fn live<W: Workload>(
     let mut first = client(0, scenario, simulation, &cluster, &history);
     workload.prepare(&mut first).await;
     let running = Arc::new(AtomicU32::new(CLIENTS));
+    // Some crowd together, some take their time.
+    let pace = *scenario.random(5).pick(&[10, 200, 1000, 4000]);
     for number in 1..=CLIENTS {
         let mut client = client(number, scenario, simulation, &cluster, &history);
         let (workload, running) = (workload.clone(), running.clone());
@@ -121,7 +123,7 @@ async fn live<W: Workload>(
             for operation in mine {
                 client.operation = operation;
                 client.random = scenario.random(1000 + u64::from(operation));
-                let pause = Duration::from_millis(client.random.below(1200));
+                let pause = Duration::from_millis(client.random.below(pace));
                 client.world.sleep(pause).await;
                 workload.operate(&mut client).await;
             }
@@ -147,7 +149,7 @@ async fn live<W: Workload>(
         main.sleep(Duration::from_millis(100)).await;
     }
     let end = tokio::select! { biased;
-        end = finish(workload, scenario, &cluster, &history) => end,
+        end = finish(scenario, &cluster, &history) => end,
         () = main.sleep(REST) => {
             Err(Violation::new("progress", "handlers never catch up though nothing goes wrong"))
         }
@@ -192,8 +194,7 @@ fn client(
 
 /// Lets the world come to rest, asks everything again, and looks at what there is: once as the last
 /// node has it, once folded afresh from the log alone.
-async fn finish<W: Workload>(
-    workload: &Arc<W>,
+async fn finish(
     scenario: &Scenario,
     cluster: &Arc<Cluster>,
     history: &History,
@@ -211,13 +212,15 @@ async fn finish<W: Workload>(
     let node = last_node(cluster, &mut random).await?;
     cluster.kill_zombies();
     caught_up(cluster, &node).await?;
-    ask_again(scenario, cluster, history, &node).await?;
+    if let Err(violation) = ask_again(scenario, cluster, history, &node).await {
+        history.violated(violation);
+    }
     caught_up(cluster, &node).await?;
     let log = whole_log(node.engine().as_ref()).await?;
-    let shown = look(&node, &log).await?;
+    let shown = look(&node, &log).await;
     let parked = node.parked();
     if let Some(parked) = parked.first() {
-        return Err(Violation::new("parked", format!("{parked:?}")));
+        history.violated(Violation::new("parked", format!("{parked:?}")));
     }
     let identity = node.engine().identity().clone();
     drop(node);
@@ -226,8 +229,7 @@ async fn finish<W: Workload>(
     let fresh = fresh.map_err(|error| Violation::new("opening", error))?;
     caught_up(cluster, &fresh).await?;
     let log_afresh = whole_log(fresh.engine().as_ref()).await?;
-    let afresh = look(&fresh, &log_afresh).await?;
-    let _ = workload;
+    let afresh = look(&fresh, &log_afresh).await;
     Ok(Ended {
         identity,
         log,
@@ -349,7 +351,7 @@ async fn whole_log(engine: &dyn Engine) -> Result<Vec<Vec<Arc<Record>>>, Violati
 }
 
 /// All rows of all views, and all states, as JSON.
-async fn look(node: &Node, log: &[Vec<Arc<Record>>]) -> Result<Shown, Violation> {
+async fn look(node: &Node, log: &[Vec<Arc<Record>>]) -> Shown {
     let mut shown = Shown::default();
     for (view, _) in node.views() {
         let rows = node.view_rows(&view, "", usize::MAX).unwrap_or_default();
@@ -361,10 +363,11 @@ async fn look(node: &Node, log: &[Vec<Arc<Record>>]) -> Result<Shown, Violation>
         if shown.states.contains_key(entity) {
             continue;
         }
-        let state = node.inspect(entity, None).await.map_err(|error| {
-            Violation::new("views", format!("{entity} cannot be folded: {error}"))
-        })?;
+        let state = match node.inspect(entity, None).await {
+            Ok(state) => state,
+            Err(error) => Some((error.to_string().into(), 0)),
+        };
         shown.states.insert(entity.clone(), state);
     }
-    Ok(shown)
+    shown
 }

@@ -66,7 +66,7 @@ impl FromStr for Setup {
 }
 
 /// How many operations clients ask for in a run, unless told otherwise.
-pub const OPERATIONS: u32 = 24;
+pub const OPERATIONS: u32 = 30;
 
 /// One run: everything that a seed leaves open is said here.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -32,6 +32,9 @@ const DISK_FAULTS: &[Fault] = &[
     Fault::PowerCut,
 ];
 
+/// Flushes that a mutated build leaves out after each opening.
+const LIES: u64 = 500;
+
 /// A store that runs: whose calls are made in its process.
 #[derive(Clone)]
 pub(crate) struct Running {
@@ -173,13 +176,17 @@ impl Store {
         let on: Arc<dyn Disk> = Arc::new(disk.clone());
         let log = Log::open(on, world, options).map_err(|error| error.to_string())?;
         if self.mutation == Some(Mutation::AnswerBeforeDurability) {
-            disk.ignore_syncs();
+            let lies = (1..=LIES).fold(FaultPlan::new(0), |plan, nth| plan.at(Fault::LyingSync, nth));
+            disk.set_plan(lies.only(Fault::LyingSync, ".log"));
         }
         Ok(log)
     }
 
     /// The disk fails once, soon.
     pub(crate) fn fail_disk(&self, detail: u32) {
+        if self.mutation == Some(Mutation::AnswerBeforeDurability) {
+            return;
+        }
         let fault = DISK_FAULTS[detail as usize % DISK_FAULTS.len()];
         let soon = 1 + u64::from(detail) % 5;
         let disk = self.state().disk.clone();
