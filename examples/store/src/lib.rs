@@ -7,6 +7,7 @@
 //! - [`reactions`]: what follows from what
 //! - [`views`]: what there is to read
 //! - [`http`]: all of it over a network
+//! - `simulated`: the store in a world where everything goes wrong (feature `world`)
 
 pub mod customer;
 pub mod http;
@@ -15,6 +16,8 @@ pub mod order;
 pub mod reactions;
 #[cfg(test)]
 mod samples;
+#[cfg(feature = "world")]
+pub mod simulated;
 pub mod views;
 
 use everfold::prelude::*;

@@ -83,7 +83,10 @@ impl Ended {
 pub fn units(records: &[Arc<Record>]) -> impl Iterator<Item = &[Arc<Record>]> {
     records
         .split_inclusive(|record| record.portable.unit.is_last())
-        .filter(|unit| unit.iter().all(|r| matches!(r.kind, Kind::Event | Kind::Outcome)))
+        .filter(|unit| {
+            unit.iter()
+                .all(|r| matches!(r.kind, Kind::Event | Kind::Outcome))
+        })
 }
 
 /// Everything that must hold.

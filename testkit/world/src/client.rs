@@ -350,9 +350,7 @@ impl Client {
 
     fn saw(&mut self, partition: Partition, offset: Offset) {
         let start = self.cluster.start_position();
-        self.token
-            .get_or_insert(start)
-            .advance(partition, offset);
+        self.token.get_or_insert(start).advance(partition, offset);
     }
 
     /// Waits a little before the next try.

@@ -189,7 +189,8 @@ impl Cluster {
             self.main.sleep(Duration::from_millis(200)).await;
             if self.complaints.load(Ordering::Relaxed) >= COMPLAINTS {
                 self.content();
-                self.counts.count("node replaced because clients complained");
+                self.counts
+                    .count("node replaced because clients complained");
                 let _ = self.replace().await;
             }
         }

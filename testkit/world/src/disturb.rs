@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-
 use crate::cluster::{Cluster, Member};
 use crate::network::{Effect, Place, Places};
 use crate::plan::{Fault, Kind};
@@ -81,7 +80,11 @@ pub(crate) async fn disturb(cluster: Arc<Cluster>, fault: Fault) {
             let _ = cluster.replace().await;
         }
         Kind::LostAcknowledgement => {
-            let to = if cluster.store.setup.is_shared() { one } else { Places::Clients };
+            let to = if cluster.store.setup.is_shared() {
+                one
+            } else {
+                Places::Clients
+            };
             let rules = [(Places::Any, to)];
             while_it_lasts(&cluster, &rules, Effect::LoseAcknowledgement, lasting).await;
         }

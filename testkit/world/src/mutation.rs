@@ -37,14 +37,18 @@ impl Mutation {
 
 /// Text that names no mutation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no mutation: choose `epoch-unchecked`, `answer-before-durability`, `ids-forgotten` or `checkpoint-unfenced`")]
+#[error(
+    "{0:?} is no mutation: choose `epoch-unchecked`, `answer-before-durability`, `ids-forgotten` or `checkpoint-unfenced`"
+)]
 pub struct BadMutation(String);
 
 impl FromStr for Mutation {
     type Err = BadMutation;
 
     fn from_str(text: &str) -> Result<Self, BadMutation> {
-        let named = Self::ALL.into_iter().find(|mutation| mutation.name() == text);
+        let named = Self::ALL
+            .into_iter()
+            .find(|mutation| mutation.name() == text);
         named.ok_or_else(|| BadMutation(text.to_owned()))
     }
 }

@@ -264,8 +264,11 @@ impl Engine for Remote {
         limit: usize,
     ) -> BoxFuture<'a, Result<Entries, ReadError>> {
         let (area, after) = (area.clone(), after.map(<[u8]>::to_vec));
-        asks!(self, read_silent(), |engine| engine
-            .scan(&area, after.as_deref(), limit))
+        asks!(self, read_silent(), |engine| engine.scan(
+            &area,
+            after.as_deref(),
+            limit
+        ))
     }
 
     fn doctor(&self) -> Vec<Finding> {

@@ -273,7 +273,10 @@ async fn caught_up(cluster: &Cluster, node: &Node) -> Result<(), Violation> {
         }
         cluster.main.sleep(Duration::from_secs(1)).await;
     }
-    Err(Violation::new("progress", "the log cannot be read though nothing goes wrong"))
+    Err(Violation::new(
+        "progress",
+        "the log cannot be read though nothing goes wrong",
+    ))
 }
 
 /// Whatever was answered is answered the same again.
@@ -325,7 +328,9 @@ async fn ask_again(
 
 fn stepped(scenario: &Scenario) -> bool {
     let faults = scenario.plan.faults();
-    faults.iter().any(|fault| fault.kind == crate::plan::Kind::Clock)
+    faults
+        .iter()
+        .any(|fault| fault.kind == crate::plan::Kind::Clock)
 }
 
 /// Every record of every partition.

@@ -171,7 +171,11 @@ impl Scenario {
         if self.operations != drawn.operations {
             let operations: Vec<_> = self.operations.iter().map(u32::to_string).collect();
             let operations = operations.join(",");
-            let operations = if operations.is_empty() { "none" } else { &operations };
+            let operations = if operations.is_empty() {
+                "none"
+            } else {
+                &operations
+            };
             text += &format!(" --operations {operations}");
         }
         if let Some(mutation) = self.mutation {

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use everfold::engine::World;
 use everfold::engine::engine::{Engine, Identity, Limits};
 use everfold::engine::memory::Memory;
-use everfold::engine::World;
 
 use everfold_log::disk::{Crash, Disk, Fault, FaultPlan};
 use everfold_log::{Log, MemoryDisk, Options};
@@ -75,7 +75,11 @@ impl Store {
                 let memory = memory.map_err(|error| error.to_string())?;
                 // As engines over a plain message log are.
                 let plain = random.one_in(4);
-                Some(Arc::new(if plain { memory.without_index() } else { memory }))
+                Some(Arc::new(if plain {
+                    memory.without_index()
+                } else {
+                    memory
+                }))
             }
             Setup::Embedded | Setup::SharedDisk => None,
         };
@@ -136,7 +140,15 @@ impl Store {
         let memory = self.state().memory.clone();
         let engine: Arc<dyn Engine> = match memory {
             Some(memory) => memory,
-            None => self.open_log(process.world())?,
+            None => match self.open_log(process.world()) {
+                Ok(log) => log,
+                Err(error) => {
+                    // Whoever runs it starts the machine again.
+                    process.kill();
+                    self.lose_power();
+                    return Err(error);
+                }
+            },
         };
         self.state().running = Some(Running { process, engine });
         Ok(())
@@ -176,7 +188,9 @@ impl Store {
         let on: Arc<dyn Disk> = Arc::new(disk.clone());
         let log = Log::open(on, world, options).map_err(|error| error.to_string())?;
         if self.mutation == Some(Mutation::AnswerBeforeDurability) {
-            let lies = (1..=LIES).fold(FaultPlan::new(0), |plan, nth| plan.at(Fault::LyingSync, nth));
+            let lies = (1..=LIES).fold(FaultPlan::new(0), |plan, nth| {
+                plan.at(Fault::LyingSync, nth)
+            });
             disk.set_plan(lies.only(Fault::LyingSync, ".log"));
         }
         Ok(log)

@@ -129,7 +129,8 @@ impl Recovery<'_> {
                     let cut = state.cut(incarnation, tail.known.forgotten());
                     let (engine, world) = (self.engine, self.world);
                     let written = writer.write(engine, world, cut.clear, cut.changes);
-                    self.world.reached("owner: partition state stored while it is read");
+                    self.world
+                        .reached("owner: partition state stored while it is read");
                     if written.await != Written::Stored {
                         tail.state = None;
                     }

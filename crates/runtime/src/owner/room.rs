@@ -42,7 +42,8 @@ impl Serving {
             .snapshot_hits
             .fetch_add(u64::from(from_snapshot), Ordering::Relaxed);
         if from_snapshot {
-            self.world.reached("owner: entity came back with a snapshot");
+            self.world
+                .reached("owner: entity came back with a snapshot");
         }
         self.residents.insert(entity.clone(), resident);
         if folded > self.options.replay_on_return && took >= self.options.snapshots.replay {

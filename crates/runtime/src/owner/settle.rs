@@ -136,7 +136,8 @@ impl Serving {
     /// A fault in application code has left states half changed: drops them with everything that
     /// was decided since the last launch, to be decided again.
     pub(super) fn undo(&mut self, entities: &[EntityKey]) {
-        self.world.reached("owner: undone after a fault in application code");
+        self.world
+            .reached("owner: undone after a fault in application code");
         let later = self.undo_open();
         entities
             .iter()
@@ -163,7 +164,8 @@ impl Serving {
         for entity in &batch.touched {
             self.residents.remove(entity);
             if let Some(watchers) = self.watchers.remove(entity) {
-                self.world.reached("owner: who waits looks again after an undo");
+                self.world
+                    .reached("owner: who waits looks again after an undo");
                 self.queue.extend(watchers);
             }
         }

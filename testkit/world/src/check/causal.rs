@@ -23,7 +23,9 @@ pub fn check(log: &Log) -> Result<(), String> {
         .enumerate()
         .flat_map(|(partition, records)| {
             let place = move |offset| (partition, offset);
-            records.iter().map(move |r| (place(r.local.offset), r.local.stamp))
+            records
+                .iter()
+                .map(move |r| (place(r.local.offset), r.local.stamp))
         })
         .collect();
     for (partition, records) in log.iter().enumerate() {

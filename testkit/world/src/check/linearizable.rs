@@ -32,7 +32,9 @@ pub fn check(log: &Log, operations: &[Operation]) -> Result<(), String> {
         };
         let before = places.iter().filter(|(earlier, _)| {
             earlier.entity == operation.entity
-                && earlier.answered.is_some_and(|answered| answered < operation.asked)
+                && earlier
+                    .answered
+                    .is_some_and(|answered| answered < operation.asked)
         });
         let floor = before.max_by_key(|(_, place)| *place);
         let mut place = least;

@@ -54,9 +54,12 @@ pub fn check_chain(log: &Log, chained: bool) -> Result<(), String> {
     for (partition, records) in log.iter().enumerate() {
         let mut link = Link::default();
         for record in records {
-            if chained && record.kind != Kind::Claim && record.link_after(link) != record.local.link {
+            if chained && record.kind != Kind::Claim && record.link_after(link) != record.local.link
+            {
                 let offset = record.local.offset;
-                return Err(format!("partition {partition}: the chain breaks at offset {offset}"));
+                return Err(format!(
+                    "partition {partition}: the chain breaks at offset {offset}"
+                ));
             }
             link = record.local.link;
         }

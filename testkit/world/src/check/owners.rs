@@ -17,7 +17,10 @@ pub fn check(log: &Log, notes: &Notes) -> Result<(), String> {
     for claim in &notes.claims {
         let (partition, epoch) = (claim.partition, claim.epoch);
         if granted.insert((partition, epoch), claim).is_some() {
-            return Err(format!("epoch {} of partition {partition} was granted twice", epoch.0));
+            return Err(format!(
+                "epoch {} of partition {partition} was granted twice",
+                epoch.0
+            ));
         }
         for earlier in notes.claims.iter().filter(|c| c.partition == partition) {
             if earlier.granted < claim.asked && earlier.epoch >= epoch {

@@ -149,7 +149,9 @@ impl DecideTogether for Transfer {
 
     fn decide(&self, states: &States<'_>, _: &Context) -> Joint<i64, TooLittle> {
         let amount = self.amount;
-        let balance = states.of::<Account>(&self.from).map_or(0, |from| from.balance);
+        let balance = states
+            .of::<Account>(&self.from)
+            .map_or(0, |from| from.balance);
         if balance < amount {
             return Joint::reject(TooLittle { balance });
         }
@@ -231,8 +233,12 @@ impl Workload for Accounts {
         let (one, other) = (account(tag, number), account(tag, (number + 1) % ACCOUNTS));
         let amount = random.below(12) as i64;
         match random.below(12) {
-            0..4 => drop(client.send::<Account, _>(one, Deposit { amount }).await),
-            4..6 => drop(client.send::<Account, _>(one, Withdraw { amount }).await),
+            0..4 => {
+                client.send::<Account, _>(one, Deposit { amount }).await;
+            }
+            4..6 => {
+                client.send::<Account, _>(one, Withdraw { amount }).await;
+            }
             6..8 => {
                 let first = EntityKey::new("account", one.as_text());
                 let transfer = Transfer {
@@ -242,9 +248,15 @@ impl Workload for Accounts {
                 };
                 client.send_together(first, transfer).await;
             }
-            8 => drop(client.read::<Account>(one).await),
-            9 => drop(client.read_session::<Account>(one).await),
-            10 => drop(client.read_eventual::<Account>(one).await),
+            8 => {
+                client.read::<Account>(one).await;
+            }
+            9 => {
+                client.read_session::<Account>(one).await;
+            }
+            10 => {
+                client.read_eventual::<Account>(one).await;
+            }
             _ => {
                 let mine = client.random().one_in(2);
                 if let Some(rows) = client.rows(books, mine).await {
