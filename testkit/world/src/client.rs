@@ -83,9 +83,6 @@ impl Client {
             Box::pin(async move {
                 let command = decoded::<C>(&bytes)?;
                 let sent = node.entity::<E>(entity).send(command).id(id).await;
-                let of = |position: &Position, key: &str| {
-                    position.offset(node.engine().identity().layout.partition(key))
-                };
                 match sent {
                     Ok(sent) => Ok(Answer {
                         rejected: false,
@@ -97,10 +94,7 @@ impl Client {
                         body: json(&rejection),
                         offset: None,
                     }),
-                    Err(SendError::Failed(error)) => {
-                        let _ = of;
-                        Err(error)
-                    }
+                    Err(SendError::Failed(error)) => Err(error),
                 }
             })
         });

@@ -158,6 +158,6 @@ fn a_failure_is_made_smaller_and_can_be_repeated() {
     let command = smaller.scenario.reproduction("accounts");
     let written = command.strip_prefix("everfold sim accounts ").unwrap();
     let again = kept(written).unwrap();
-    assert_eq!(again, [smaller.scenario.clone()]);
+    assert_eq!(again, std::slice::from_ref(&smaller.scenario));
     assert_eq!(live(&again[0]).violations, smaller.violations);
 }

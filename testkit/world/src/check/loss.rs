@@ -39,7 +39,7 @@ pub fn check(log: &Log, operations: &[Operation], notes: &Notes) -> Result<(), S
                 let place = records.binary_search_by_key(&offset, |r| r.local.offset.0);
                 place.ok().map(|place| &records[place])
             });
-            if !found.is_some_and(|record| record.local.batch == append.batch) {
+            if found.is_none_or(|record| record.local.batch != append.batch) {
                 return Err(format!(
                     "offset {offset} of partition {} was acknowledged to node {} and is not in the log",
                     append.partition, append.node
