@@ -36,6 +36,12 @@ pub trait World: Send + Sync + 'static {
     /// Gives `machine` a driver of its own, which steps it until it is finished and rests while it
     /// is idle. The returned handle ends the rest.
     fn drive(&self, name: &'static str, machine: Box<dyn Machine>) -> Arc<dyn Poke>;
+
+    /// The code has come to a place that is seldom reached. A simulation counts them, to tell what
+    /// its runs have proven; elsewhere nothing happens.
+    fn reached(&self, place: &'static str) {
+        let _ = place;
+    }
 }
 
 /// A synchronous state machine that owns no thread.

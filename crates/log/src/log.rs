@@ -99,6 +99,7 @@ impl Log {
         // Whoever made the files may have ended before their names were durable.
         disk.sync_directory().map_err(OpenError::io(&directory))?;
         let parts = Parts::open(&disk, &*world, &options, survey)?;
+        parts.report.tell(&*world);
         let (finished_sender, finished) = watch::channel(false);
         let (landed, flushes) = mpsc::unbounded_channel();
         let shards = Arc::clone(&parts.shards);

@@ -57,6 +57,35 @@ pub struct Report {
     pub areas_discarded: Option<String>,
 }
 
+impl Report {
+    /// Tells a simulation what was seldom found.
+    pub(crate) fn tell(&self, world: &dyn World) {
+        let found = [
+            (self.torn.is_some(), "log: opened with a torn write"),
+            (
+                self.indexes_made > 0,
+                "log: opened with an index to make again",
+            ),
+            (
+                !self.indexes_discarded.is_empty(),
+                "log: opened with a damaged index",
+            ),
+            (
+                self.areas_discarded.is_some(),
+                "log: opened with areas emptied",
+            ),
+            (self.segments > 1, "log: opened with several segments"),
+            (
+                !self.closed && self.records > 0,
+                "log: opened after a crash",
+            ),
+        ];
+        for (_, place) in found.into_iter().filter(|(found, _)| *found) {
+            world.reached(place);
+        }
+    }
+}
+
 /// Makes the first segment of a new log.
 pub(crate) fn create(
     disk: &dyn Disk,

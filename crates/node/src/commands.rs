@@ -7,5 +7,6 @@ pub mod entity;
 pub mod events;
 pub mod restore;
 pub mod serve;
+pub mod sim;
 pub mod trim;
 pub mod verify;

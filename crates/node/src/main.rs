@@ -37,6 +37,8 @@ enum Command {
     Restore(commands::restore::Arguments),
     /// Let go of history that baselines stand for
     Trim(commands::trim::Arguments),
+    /// Live through seeded faults in a simulated world, and check what must hold
+    Sim(commands::sim::Arguments),
     /// Measure how fast this machine is with it
     Bench(commands::bench::Arguments),
 }
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Backup(backup) => commands::backup::run(backup),
         Command::Restore(restore) => commands::restore::run(restore),
         Command::Trim(trim) => commands::trim::run(trim),
+        Command::Sim(sim) => commands::sim::run(sim),
         Command::Bench(bench) => commands::bench::run(bench),
     };
     failure::exit_code(outcome)

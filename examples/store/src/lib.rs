@@ -8,6 +8,7 @@
 //!   [`boundary`], the same as one decision
 //! - [`views`]: what there is to read
 //! - [`http`]: all of it over a network
+//! - `simulated`: the store in a world where everything goes wrong (feature `world`)
 
 pub mod boundary;
 pub mod customer;
@@ -18,6 +19,8 @@ pub mod placing;
 pub mod reactions;
 #[cfg(test)]
 mod samples;
+#[cfg(feature = "world")]
+pub mod simulated;
 pub mod views;
 
 use everfold::prelude::*;

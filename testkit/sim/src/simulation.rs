@@ -1,5 +1,6 @@
 //! Running.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -173,6 +174,11 @@ impl Simulation {
     /// A hash over all of the trace, also where [`Settings::trace_bytes`] cut it.
     pub fn trace_hash(&self) -> u64 {
         self.core.state().trace.hash()
+    }
+
+    /// How often the code that ran came to places that it names by [`World::reached`].
+    pub fn reached(&self) -> BTreeMap<&'static str, u64> {
+        self.core.state().reached.clone()
     }
 
     fn stuck(&self, cause: Cause) -> Stuck {

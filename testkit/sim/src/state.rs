@@ -89,6 +89,8 @@ pub(crate) struct State {
     pub(crate) values: Random,
     pub(crate) timers: BTreeMap<(Duration, u64), Waker>,
     pub(crate) trace: Trace,
+    /// How often the code came to a named place.
+    pub(crate) reached: BTreeMap<&'static str, u64>,
     start: Timestamp,
     tick: Duration,
     order: Random,
@@ -111,6 +113,7 @@ impl State {
             values: root.fork(),
             timers: BTreeMap::new(),
             trace: Trace::new(trace),
+            reached: BTreeMap::new(),
             start,
             tick,
             numbers: 0,

@@ -73,6 +73,10 @@ impl World for Seat {
         let number = self.start(name, Work::Machine(machine));
         Arc::new(Bell::new(&self.core, number))
     }
+
+    fn reached(&self, place: &'static str) {
+        *self.core.state().reached.entry(place).or_default() += 1;
+    }
 }
 
 /// Makes one item ready: a task's waker and a machine's poke.

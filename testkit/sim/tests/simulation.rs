@@ -360,3 +360,15 @@ fn a_stepped_clock_leaves_elapsed_time_alone() {
     assert_eq!(main.now(), begin);
     assert_eq!(world.elapsed(), Duration::ZERO);
 }
+
+/// Attacks: what a run has proven can be told.
+#[test]
+fn places_that_were_reached_are_counted() {
+    let simulation = Simulation::new(1);
+    let (first, second) = (simulation.world(), simulation.process("second").world());
+    first.reached("here");
+    second.reached("here");
+    second.reached("there");
+    let reached: Vec<_> = simulation.reached().into_iter().collect();
+    assert_eq!(reached, [("here", 2), ("there", 1)]);
+}

@@ -52,6 +52,11 @@ pub const EXCEPTIONS: &[Exception] = &[
         "asks whether it panics, starts nothing",
     ),
     except(
+        "thread",
+        "testkit/world/src/many.rs",
+        "simulations beside each other, each on one thread",
+    ),
+    except(
         "task",
         "crates/log/tests/real/",
         "real processes over real files",

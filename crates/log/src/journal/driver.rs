@@ -74,6 +74,7 @@ impl Driver {
                 .for_each(|landed| landed.settle(Ok(())));
         }
         if let (true, Wanted::Begin { generation, .. }) = (begun, &wanted) {
+            self.world.reached("log: segment full, next one begun");
             prepare_ahead(&self.world, &self.spare, &self.options, generation + 1);
             self.upkeep.wake(&self.world);
         }
@@ -107,6 +108,7 @@ impl Driver {
 
     /// After a failed write nobody knows what the device holds: no later write may follow it.
     fn stop(&mut self, reason: &Arc<str>) -> Progress {
+        self.world.reached("log: stopped after a failed write");
         let left = self.queue.stop(reason);
         self.journal.abandon(reason);
         for submission in left {

@@ -12,3 +12,4 @@ mod inspect;
 mod ledger;
 mod model;
 mod running;
+mod sim;

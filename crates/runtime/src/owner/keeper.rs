@@ -84,8 +84,14 @@ impl Writer {
                     return Written::Stored;
                 }
                 // It may have happened; nobody else writes in this epoch, so it is done again.
-                Err(PutError::Unavailable(_)) => self.revision = None,
-                Err(_) => return Written::Never,
+                Err(PutError::Unavailable(_)) => {
+                    world.reached("owner: put without an answer, done again");
+                    self.revision = None;
+                }
+                Err(_) => {
+                    world.reached("owner: put of a past ownership refused");
+                    return Written::Never;
+                }
             }
         }
         Written::NotNow

@@ -131,6 +131,7 @@ impl Owner {
             match ended {
                 Some(End::Closed) => return,
                 Some(End::Fenced) => {
+                    self.world.reached("owner: fenced");
                     let partition = self.partition;
                     let error = OwnerError::Fenced {
                         partition,
@@ -141,7 +142,8 @@ impl Owner {
                         .await;
                     return;
                 }
-                Some(End::Unknown) | None => {}
+                Some(End::Unknown) => self.world.reached("owner: unknown outcome, claims again"),
+                None => self.world.reached("owner: could not claim, tries again"),
             }
         }
     }

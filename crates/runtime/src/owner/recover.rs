@@ -53,6 +53,12 @@ impl Recovery<'_> {
             writer = Some(Writer::new(area, self.epoch));
             let found =
                 PartitionState::load(self.engine, self.partition, Known::new(seed), now).await;
+            self.world.reached(match found {
+                Found::Usable(..) => "owner: begins with stored partition state",
+                Found::Nothing => "owner: no partition state is stored",
+                Found::Unusable => "owner: stored partition state is not usable",
+                Found::Foreign => "owner: stored partition state is of another log",
+            });
             let (state, foreign) = match found {
                 Found::Usable(state, known) => {
                     tail.known = *known;
@@ -123,6 +129,8 @@ impl Recovery<'_> {
                     let cut = state.cut(incarnation, tail.known.forgotten());
                     let (engine, world) = (self.engine, self.world);
                     let written = writer.write(engine, world, cut.clear, cut.changes);
+                    self.world
+                        .reached("owner: partition state stored while it is read");
                     if written.await != Written::Stored {
                         tail.state = None;
                     }

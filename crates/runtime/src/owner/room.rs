@@ -41,6 +41,10 @@ impl Serving {
         self.status
             .snapshot_hits
             .fetch_add(u64::from(from_snapshot), Ordering::Relaxed);
+        if from_snapshot {
+            self.world
+                .reached("owner: entity came back with a snapshot");
+        }
         self.residents.insert(entity.clone(), resident);
         if folded > self.options.replay_on_return && took >= self.options.snapshots.replay {
             // What was just read is durable, for no batch has changed it yet.
@@ -75,10 +79,12 @@ impl Serving {
             });
             let Some((entity, resident)) = left else {
                 // No more looks before something has become durable.
+                self.world.reached("owner: nobody can leave memory");
                 self.cramped = true;
                 break;
             };
             self.status.passivations.fetch_add(1, Ordering::Relaxed);
+            self.world.reached("owner: entity left memory");
             if self.options.store == StateStore::Disk
                 && resident.since() > self.options.replay_on_return
                 && let Some(snapshot) = Snapshot::of(&entity, &resident)

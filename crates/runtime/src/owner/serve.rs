@@ -158,6 +158,8 @@ impl Serving {
             Ok(Recognised::New(id)) => id,
             Ok(Recognised::InFlight(id)) => {
                 let flight = self.flight.as_mut().and_then(|(batch, _)| batch.find(id));
+                self.world
+                    .reached("owner: repeated command waits for its original");
                 if let Some(original) = flight.or_else(|| self.open.find(id)) {
                     original.repeats.push(work);
                 } else {
@@ -168,10 +170,17 @@ impl Serving {
                 return Ok(());
             }
             Ok(Recognised::Done(offset)) => {
+                self.world
+                    .reached("owner: repeated command answered from the table");
                 self.repeat(work, offset);
                 return Ok(());
             }
             Err(error) => {
+                self.world.reached(match error {
+                    CommandError::Settled(_) => "owner: settled command of a handler refused",
+                    CommandError::IdExpired { .. } => "owner: command id expired",
+                    _ => "owner: command id reused",
+                });
                 work.answer(Answer::Failed(error));
                 return Ok(());
             }

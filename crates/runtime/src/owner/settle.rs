@@ -102,6 +102,11 @@ impl Serving {
     fn refused(&mut self, batch: Batch, refusal: Refusal) {
         let units = batch.pending.len();
         self.flight = None;
+        self.world.reached(match refusal.is_of_store() {
+            true => "owner: batch refused by the store",
+            false if units <= 1 => "owner: unit refused alone",
+            false => "owner: refused batch halved and decided again",
+        });
         if refusal.is_of_store() || units <= 1 {
             let partition = self.partition;
             let (reads, failed): (Vec<_>, Vec<_>) = self
@@ -131,6 +136,8 @@ impl Serving {
     /// A fault in application code has left states half changed: drops them with everything that
     /// was decided since the last launch, to be decided again.
     pub(super) fn undo(&mut self, entities: &[EntityKey]) {
+        self.world
+            .reached("owner: undone after a fault in application code");
         let later = self.undo_open();
         entities
             .iter()
@@ -157,6 +164,8 @@ impl Serving {
         for entity in &batch.touched {
             self.residents.remove(entity);
             if let Some(watchers) = self.watchers.remove(entity) {
+                self.world
+                    .reached("owner: who waits looks again after an undo");
                 self.queue.extend(watchers);
             }
         }
@@ -179,6 +188,9 @@ impl Serving {
     /// This ownership is over: fails all that is not durable.
     fn lost(&mut self, batch: Batch, error: impl Fn(bool) -> CommandError) {
         self.flight = None;
+        if !self.open.is_empty() {
+            self.world.reached("owner: lost with work decided on top");
+        }
         for work in batch.into_work() {
             work.answer(Answer::Failed(error(true)));
         }

@@ -1,0 +1,101 @@
+//! What the store was asked and answered, noted beside it: who claimed which epoch, and what was
+//! acknowledged to whom.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use everfold::engine::engine::{Appended, Claim, Epoch};
+use everfold::engine::{Offset, Partition};
+
+/// A claim that was granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// By which node.
+    pub node: u32,
+    /// What.
+    pub partition: Partition,
+    /// The number it got.
+    pub epoch: Epoch,
+    /// Everything of earlier epochs lies at or below.
+    pub safe_head: Offset,
+    /// When it was asked for, in the order of all notes.
+    pub asked: u64,
+    /// When it was granted.
+    pub granted: u64,
+}
+
+/// An append that the store said had happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// To which node.
+    pub node: u32,
+    /// Where.
+    pub partition: Partition,
+    /// Under which number.
+    pub epoch: Epoch,
+    /// The batch's number within the epoch.
+    pub batch: u64,
+    /// The first record.
+    pub first: Offset,
+    /// The last record.
+    pub last: Offset,
+}
+
+/// All notes of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// Claims in the order in which they were granted.
+    pub claims: Vec<Claimed>,
+    /// Appends in the order in which they were answered.
+    pub appends: Vec<Acknowledged>,
+    clock: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Ledger(Mutex<Notes>);
+
+impl Ledger {
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn asked(&self) -> u64 {
+        let mut notes = self.notes();
+        notes.clock += 1;
+        notes.clock
+    }
+
+    pub(crate) fn claimed(&self, node: u32, partition: Partition, asked: u64, claim: &Claim) {
+        let mut notes = self.notes();
+        notes.clock += 1;
+        let granted = notes.clock;
+        notes.claims.push(Claimed {
+            node,
+            partition,
+            epoch: claim.epoch,
+            safe_head: claim.safe_head,
+            asked,
+            granted,
+        });
+    }
+
+    pub(crate) fn appended(
+        &self,
+        node: u32,
+        partition: Partition,
+        (epoch, batch): (Epoch, u64),
+        appended: Appended,
+    ) {
+        self.notes().appends.push(Acknowledged {
+            node,
+            partition,
+            epoch,
+            batch,
+            first: appended.first,
+            last: appended.last,
+        });
+    }
+
+    pub(crate) fn taken(&self) -> Notes {
+        self.notes().clone()
+    }
+}
