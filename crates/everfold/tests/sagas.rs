@@ -407,6 +407,26 @@ fn an_instance_keeps_to_the_version_that_it_began_with() {
     });
 }
 
+/// Attacks: a saga of many steps taken for reactors that answer each other in a loop.
+#[test]
+fn a_long_saga_is_no_loop() {
+    const STEPS: usize = 100;
+    let long = || {
+        let names: [&'static str; STEPS] =
+            std::array::from_fn(|step| &*Box::leak(format!("step {step}").into_boxed_str()));
+        let steps = names.into_iter().map(|name| Step::named(name, act(0)));
+        steps.fold(Saga::named("long"), |saga, step| saga.step(step))
+    };
+    let application = Application::new("works").entity::<Part>().saga(long());
+    Works::new(7).run(application, async |node| {
+        let saga = node.saga(&long());
+        saga.start("l", plan("p", ["a", "", "", ""])).await.unwrap();
+        let outcome = saga.outcome("l", PATIENCE).await.unwrap();
+        assert_eq!(outcome.end, SagaEnd::Completed);
+        assert_eq!(acted(node, "p").await.len(), STEPS);
+    });
+}
+
 #[test]
 fn mistakes_in_a_definition_are_found_at_the_start() {
     let start = |application: Application| {

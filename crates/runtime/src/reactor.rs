@@ -209,6 +209,11 @@ pub(crate) trait Outgoing: Send {
 
     fn target(&self) -> &EntityKey;
 
+    /// Whether it only brings back what the event's own entity has asked for: no further reaction.
+    fn comes_back(&self) -> bool {
+        false
+    }
+
     /// For the test kit: command name, target and JSON.
     fn inspect(&self) -> (String, EntityKey, serde_json::Value);
 }

@@ -239,6 +239,11 @@ impl Outgoing for Told {
         &self.instance
     }
 
+    // However many steps a saga has, it is no loop.
+    fn comes_back(&self) -> bool {
+        matches!(self.input, Input::Answer { .. })
+    }
+
     fn inspect(&self) -> (String, EntityKey, serde_json::Value) {
         let json = serde_json::to_value(&self.input).unwrap_or_default();
         ("saga".to_owned(), self.instance.clone(), json)

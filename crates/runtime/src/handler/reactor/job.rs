@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use everfold_engine::record::Source;
 use everfold_engine::slot::Partition;
-use everfold_engine::{EntityKey, Offset, Record, Text, Timestamp, Uuid};
+use everfold_engine::{Offset, Record, Text, Timestamp, Uuid};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::LaneStatus;
@@ -98,7 +98,7 @@ impl Job {
         let first = reaction.outgoing.into_iter().enumerate();
         waiting.extend(first.map(|(index, out)| (place(root, index), out)));
         while let Some((path, outgoing)) = waiting.pop_front() {
-            let envelope = self.envelope(&path, outgoing.target());
+            let envelope = self.envelope(&path, outgoing.as_ref());
             let at = At::of(self.record.clone());
             let sent = outgoing.send(self.ground.router.clone(), envelope, at);
             let outcome = match sent.await {
@@ -123,11 +123,16 @@ impl Job {
         Ok(())
     }
 
-    fn envelope(&self, path: &[u32], target: &EntityKey) -> Envelope {
+    fn envelope(&self, path: &[u32], outgoing: &dyn Outgoing) -> Envelope {
         let portable = &self.record.portable;
-        let elsewhere = self.ground.router.partition(&target.id) != self.partition;
+        let elsewhere = self.ground.router.partition(&outgoing.target().id) != self.partition;
         let cause = portable.dot.clone().filter(|_| elsewhere);
         let timer = self.timer.as_ref();
+        let hops = match timer {
+            Some(_) => 0,
+            None if outgoing.comes_back() => portable.hops,
+            None => portable.hops + 1,
+        };
         let source = match timer {
             None => Source {
                 handler: self.name.clone(),
@@ -151,11 +156,7 @@ impl Job {
             correlation: portable.correlation.or(Some(portable.event_id)),
             trace: portable.trace.clone(),
             causes: cause.into_iter().collect(),
-            hops: if timer.is_some() {
-                0
-            } else {
-                portable.hops + 1
-            },
+            hops,
             after: (self.record.local.stamp, portable.hybrid),
             source: Some(source),
         }

@@ -4,6 +4,7 @@ mod firing;
 mod stored;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -22,8 +23,8 @@ use crate::handler::{ByKind, Delivered, Fed, Feed, Ground, raised};
 use crate::owner::guard;
 use crate::reactor::{Cancelled, Reaction};
 
-/// Entities of one partition worked on at once.
-const MOST_KEYS: usize = 256;
+/// Entities of one partition worked on at once, besides those whose commands wait to be tried again.
+const MOST_KEYS: usize = 1024;
 /// Events between the checkpoint and the newest one read.
 const MOST_OPEN: usize = 8192;
 /// Pause between attempts to read.
@@ -112,7 +113,7 @@ pub(super) async fn run(
     let mut next = Box::pin(read(feed.clone(), lane.cursor, ground.clone()));
     let mut alarm = lane.alarm();
     loop {
-        let room = lane.open.len() < MOST_OPEN && lane.keys.len() < MOST_KEYS;
+        let room = lane.has_room();
         if lane.alarm_changed(&alarm) {
             alarm = lane.alarm();
         }
@@ -155,6 +156,12 @@ async fn read(feed: Arc<Feed>, cursor: Offset, ground: Ground) -> Arc<Fed> {
 }
 
 impl Lane {
+    /// What cannot be done for the moment must not keep what can be done waiting.
+    fn has_room(&self) -> bool {
+        let waiting = self.status.retrying.load(Ordering::Relaxed) as usize;
+        self.open.len() < MOST_OPEN && self.keys.len() < MOST_KEYS + waiting
+    }
+
     fn parked(&self) -> std::sync::MutexGuard<'_, BTreeMap<Text, ParkedKey>> {
         self.status
             .parked
