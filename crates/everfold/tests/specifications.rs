@@ -1,8 +1,11 @@
 //! The test kit must fail when the code under test is wrong: each fault here is one that it exists
 //! to find.
 
+use std::time::Duration;
+
+use everfold::SagaEnd;
 use everfold::prelude::*;
-use everfold::testing::{Issued, issued, reactor, spec, view};
+use everfold::testing::{Issued, SagaSpec, issued, reactor, saga, spec, view};
 use serde::{Deserialize, Serialize};
 
 #[derive(Event, Clone, Debug, PartialEq)]
@@ -230,4 +233,68 @@ enum ShadeEvent {
 #[should_panic(expected = "reactor \"relight\" does not listen to")]
 fn a_reactor_that_does_not_listen_is_found() {
     reactor(&relight()).on::<Shade>("window", ShadeEvent::Lowered);
+}
+
+fn glow() -> Reactor {
+    Reactor::named("glow").on(|event: &LampEvent, at| match event {
+        LampEvent::Dimmed => command::<Lamp, _>(at.entity_id::<String>(), Light { watts: 5 })
+            .after("glow", Duration::from_secs(60)),
+        _ => cancel("glow"),
+    })
+}
+
+#[test]
+fn timers_are_part_of_what_follows() {
+    let light = issued::<Lamp>("desk", Light { watts: 5 });
+    let later = light.after("glow", Duration::from_secs(60));
+    let glow = glow();
+    let spec = reactor(&glow);
+    assert_eq!(spec.on::<Lamp>("desk", LampEvent::Dimmed), [later]);
+    assert_eq!(spec.cancelled_on::<Lamp>("desk", lit(1)), ["glow"]);
+}
+
+/// Lights one lamp after the other.
+fn lighting() -> Saga<Vec<String>> {
+    let light = |place: usize| {
+        ask(move |lamps: &Vec<String>| command::<Lamp, _>(lamps[place].clone(), Light { watts: 9 }))
+    };
+    Saga::named("lighting")
+        .step(Step::named("first", light(0)).undo(light(0)))
+        .step(Step::named("second", light(1)).within(Duration::from_secs(60)))
+}
+
+fn begun() -> SagaSpec<Vec<String>> {
+    saga(lighting()).begins(vec!["desk".into(), "hall".into()])
+}
+
+#[test]
+fn a_saga_is_played_in_virtual_time() {
+    let light = |lamp| issued::<Lamp>(lamp, Light { watts: 9 });
+    begun()
+        .asks([light("desk")])
+        .replies("first", 9)
+        .asks([light("hall")])
+        .passes(Duration::from_secs(61))
+        .asks([light("desk")])
+        .replies("first", 9)
+        .ends(SagaEnd::Undone);
+}
+
+#[test]
+#[should_panic(expected = "other commands than expected")]
+fn a_saga_that_asks_somebody_else_is_found() {
+    let _ = begun().asks([issued::<Lamp>("hall", Light { watts: 9 })]);
+}
+
+#[test]
+#[should_panic(expected = "it also asks")]
+fn a_saga_that_asks_more_than_was_said_is_found() {
+    let ended = begun().replies("first", 9).replies("second", 9);
+    let _ = ended.ends(SagaEnd::Completed);
+}
+
+#[test]
+#[should_panic(expected = "nobody was asked on behalf of")]
+fn an_answer_that_nobody_waits_for_is_found() {
+    let _ = begun().replies("second", 9);
 }
