@@ -7,8 +7,6 @@ use std::time::Duration;
 use everfold::engine::{World, world::System};
 use everfold::{Application, Inspector, Node, NodeOptions};
 use everfold_log::{Log, OpenError, Options, ReadOnly};
-use everfold_store::customer::Customer;
-use everfold_store::order::Order;
 
 use crate::failure::refused;
 use crate::output::say;
@@ -21,7 +19,29 @@ const SCRUB_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// # Errors
 /// The directory holds something else, is in use or is damaged.
 pub async fn open(directory: &Path) -> anyhow::Result<Arc<Node>> {
-    open_as(everfold_store::application(), directory).await
+    open_in(Form::Choreography, directory).await
+}
+
+/// Who leads an order from its placing to its decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// Nobody: customers and orders answer each other's events
+    #[default]
+    Choreography,
+    /// A saga for each order, which `everfold sagas` shows
+    Saga,
+}
+
+/// Opens the store in one of its forms, as [`open`] does.
+///
+/// # Errors
+/// As for [`open`].
+pub async fn open_in(form: Form, directory: &Path) -> anyhow::Result<Arc<Node>> {
+    let application = match form {
+        Form::Choreography => everfold_store::application(),
+        Form::Saga => everfold_store::orchestrated(),
+    };
+    open_as(application, directory).await
 }
 
 /// Opens the store to be looked at, also while another process has it open: nothing is changed.
@@ -29,11 +49,9 @@ pub async fn open(directory: &Path) -> anyhow::Result<Arc<Node>> {
 /// # Errors
 /// There is no log, or it is damaged.
 pub async fn inspector(directory: &Path) -> anyhow::Result<Inspector> {
-    let entities = Application::new("store")
-        .entity::<Customer>()
-        .entity::<Order>();
     let log = look_at_log(directory).await?;
-    Ok(entities.inspector(log)?)
+    // The form with a saga has all types of entities that any form has.
+    Ok(everfold_store::orchestrated().inspector(log)?)
 }
 
 /// Opens the log alone, to be looked at, also while another process has it open.

@@ -196,6 +196,11 @@ impl Node {
         })
     }
 
+    /// The names of the application's sagas.
+    pub fn saga_names(&self) -> Vec<&'static str> {
+        self.sagas.keys().copied().collect()
+    }
+
     /// Instances of sagas that have not ended, by saga and id; at most so many, from `after`, the
     /// stream of an instance, on. As far as the view `sagas` has come.
     pub fn sagas(&self, after: &str, limit: usize) -> Vec<LiveSaga> {
