@@ -55,7 +55,10 @@ impl Server {
     /// As for [`Server::get`]; [`Refused`](crate::failure::Refused) if what is asked for cannot be
     /// done as things stand; `by` is no plain text.
     pub fn post(&self, path: &str, by: &str, body: &Value) -> anyhow::Result<Value> {
-        if !by.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+        if !by
+            .bytes()
+            .all(|byte| byte == b' ' || byte.is_ascii_graphic())
+        {
             bail!("{by:?} cannot be sent as a name: write it in plain letters");
         }
         let mut headers = vec![("Content-Type", "application/json")];
@@ -72,10 +75,12 @@ impl Server {
         headers: &[(&str, &str)],
         body: &str,
     ) -> anyhow::Result<Value> {
-        let answer = self.exchange(method, path, headers, body).with_context(|| {
-            let host = &self.host;
-            format!("no answer from http://{host}; is a server running there?")
-        })?;
+        let answer = self
+            .exchange(method, path, headers, body)
+            .with_context(|| {
+                let host = &self.host;
+                format!("no answer from http://{host}; is a server running there?")
+            })?;
         let split = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
         let split = split.context("the answer is not one of an HTTP server")?;
         let head = String::from_utf8_lossy(&answer[..split]);

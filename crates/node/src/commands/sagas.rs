@@ -298,7 +298,10 @@ fn print_shown(source: &Source, shown: &Value) -> anyhow::Result<()> {
     }
     for event in all(shown, "history") {
         let (when, by) = (of(event, "recorded"), of(event, "principal"));
-        let (what, payload) = (of(event, "type"), output::plain(&event["payload"].to_string()));
+        let (what, payload) = (
+            of(event, "type"),
+            output::plain(&event["payload"].to_string()),
+        );
         let version = event["version"].to_string();
         output::line(&format!(
             "{when:<27} {version:>4}  {by:<12} {what:<11} {payload}"

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::demo::directory::log_in;
-use crate::store::{self, Form};
 use crate::serve;
+use crate::store::{self, Form};
 
 /// Serves the store of a directory over HTTP, with a page to look into it, until Ctrl-C.
 ///

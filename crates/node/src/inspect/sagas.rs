@@ -295,10 +295,9 @@ fn refusal(saga: &str, id: &str, rejection: &SagaRejection) -> Failure {
     let (kind, next) = match rejection {
         SagaRejection::NotBegun => return no_instance(saga, id),
         SagaRejection::Ended => ("ENDED", "; its history says how"),
-        SagaRejection::NeedsNoHelp => (
-            "NEEDS_NO_HELP",
-            "; compensate or force it if it is to stop",
-        ),
+        SagaRejection::NeedsNoHelp => {
+            ("NEEDS_NO_HELP", "; compensate or force it if it is to stop")
+        }
         SagaRejection::UndoneAlready => (
             "UNDONE_ALREADY",
             "; retry or skip what needs help, or force its end",

@@ -11,3 +11,4 @@ mod http;
 mod inspect;
 mod model;
 mod running;
+mod sagas;

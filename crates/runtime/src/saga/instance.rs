@@ -339,11 +339,7 @@ impl Instance {
             version: self.version,
             state: state.to_owned(),
             undoing: self.phase == Phase::Backward,
-            reason: self
-                .help
-                .clone()
-                .or(wanted)
-                .or_else(|| self.reason.clone()),
+            reason: self.help.clone().or(wanted).or_else(|| self.reason.clone()),
             steps: steps.collect(),
             timers: timers.collect(),
             data: self.data.clone(),
