@@ -107,16 +107,21 @@ pub fn detailed(status: &SagaStatus, history: &[Arc<Record>], parked: &[Parked])
 
 fn complete(shown: &mut Value, status: &SagaStatus, parked: &[Parked]) {
     shown["can"] = json!(possible(status));
-    let stream = format!("{}-{}", status.saga, status.id);
-    let own = parked.iter().filter(|one| belongs(one, &stream));
+    let own = parked.iter().filter(|one| belongs(one, status));
     let own = own.map(|one| json!({ "work": one.key, "reason": one.reason }));
     shown["parked"] = own.collect();
 }
 
-/// Whether parked work is an instance's: its steps have the instance's name and their own.
-fn belongs(parked: &Parked, stream: &str) -> bool {
-    let rest = parked.key.strip_prefix(stream);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+/// Whether parked work of its saga is an instance's: it has the instance's name, perhaps with that of
+/// a step behind it.
+fn belongs(parked: &Parked, status: &SagaStatus) -> bool {
+    let stream = format!("{}-{}", status.saga, status.id);
+    let Some(rest) = parked.key.strip_prefix(&stream) else {
+        return false;
+    };
+    let mut steps = status.steps.iter();
+    let of_step = |step: &str| rest.strip_prefix(' ') == Some(step);
+    rest.is_empty() || steps.any(|step| of_step(&step.step))
 }
 
 /// A timer with the moment at which it was set, where that is still known, and how long it lasts.
@@ -181,7 +186,7 @@ pub(super) async fn list(State(node): State<Arc<Node>>, uri: Uri) -> Answer {
     let all = all_live(&node);
     let is_live = |saga: &str, parked: &Parked| {
         let mut same = all.iter().filter(|live| live.status.saga == saga);
-        same.any(|live| belongs(parked, &format!("{saga}-{}", live.status.id)))
+        same.any(|live| belongs(parked, &live.status))
     };
     // What is set aside for an instance that has ended, or that never came to be.
     let others: Vec<Value> = parked

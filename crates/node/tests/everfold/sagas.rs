@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use everfold::engine::Timestamp;
 use everfold::prelude::*;
-use everfold::{Node, NodeOptions};
+use everfold::{DataClock, Node, NodeOptions, TimerClock};
 use everfold_node::client;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -302,56 +303,79 @@ fn turning() -> Saga<Job> {
         .deadline(Duration::from_secs(3600))
 }
 
-fn resting() -> Saga<Job> {
-    Saga::named("resting").step(Step::pause("night", Duration::from_secs(3600)))
+/// Rests for as long as the clock of its timers takes for this.
+fn resting(version: u32, night: Duration) -> Saga<Job> {
+    Saga::named("resting")
+        .version(version)
+        .step(Step::pause("night", night))
 }
 
-/// Serves an application of two sagas in this process, on a port of its own.
-fn workshop(data: &str) -> (tokio::runtime::Runtime, Arc<Node>, String) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let workshop = Application::new("workshop").entity::<Machine>();
-    let workshop = workshop.saga(turning()).saga(resting());
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    socket.set_nonblocking(true).unwrap();
-    let url = format!("http://{}", socket.local_addr().unwrap());
-    let node = runtime.block_on(async {
-        let world = everfold::engine::world::System::current();
-        let engine = everfold::engine_at(data, world.clone()).await.unwrap();
-        let node = workshop
-            .open_on(engine, world, NodeOptions::default())
-            .await;
-        let node = Arc::new(node.unwrap());
-        let socket = tokio::net::TcpListener::from_std(socket).unwrap();
-        let router = everfold_node::serve::router(node.clone());
-        tokio::spawn(axum::serve(socket, router).into_future());
-        node
-    });
-    (runtime, node, url)
+const HOUR: Duration = Duration::from_secs(3600);
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// An application served in this process, on a port of its own.
+struct Workshop {
+    runtime: tokio::runtime::Runtime,
+    node: Arc<Node>,
+    url: String,
+}
+
+impl Workshop {
+    fn open(data: &str, sagas: impl IntoIterator<Item = Saga<Job>>, timers: TimerClock) -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let mut workshop = Application::new("workshop").entity::<Machine>();
+        for saga in sagas {
+            workshop = workshop.saga(saga);
+        }
+        let mut options = NodeOptions::default();
+        options.timers = timers;
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let url = format!("http://{}", socket.local_addr().unwrap());
+        let node = runtime.block_on(async {
+            let world = everfold::engine::world::System::current();
+            let engine = everfold::engine_at(data, world.clone()).await.unwrap();
+            let node = workshop.open_on(engine, world, options).await;
+            let node = Arc::new(node.unwrap());
+            let socket = tokio::net::TcpListener::from_std(socket).unwrap();
+            let router = everfold_node::serve::router(node.clone());
+            tokio::spawn(axum::serve(socket, router).into_future());
+            node
+        });
+        Self { runtime, node, url }
+    }
+
+    fn begin(&self, saga: &Saga<Job>, id: &str) {
+        let machine = MachineId::from(id);
+        let starting = self.node.saga(saga).start(id, Job { machine });
+        self.runtime.block_on(starting.into_future()).unwrap();
+    }
+
+    fn list(&self, more: &[&str]) -> Vec<Value> {
+        lines(&[&["sagas", "--json", "--url", &self.url], more].concat())
+    }
+
+    fn path(&self) -> String {
+        let log = &self.node.engine().identity().log;
+        format!("/_inspect/api/logs/{log}/sagas")
+    }
+
+    fn close(self) {
+        self.runtime.block_on(self.node.close());
+    }
 }
 
 #[test]
 fn an_instance_that_cannot_go_on_is_listed_first_and_helped() {
     let place = Place::new();
-    let (runtime, node, url) = workshop(&place.text("main"));
-    let begin = |id: &str| {
-        let job = Job {
-            machine: MachineId::from(id),
-        };
-        runtime
-            .block_on(node.saga(&turning()).start(id, job).into_future())
-            .unwrap();
-    };
-    ["a", "b", "c", "d"].into_iter().for_each(begin);
-    let job = Job {
-        machine: MachineId::from("e"),
-    };
-    runtime
-        .block_on(node.saga(&resting()).start("e", job).into_future())
-        .unwrap();
-    let list = |more: &[&str]| {
-        let arguments = ["sagas", "--json", "--url", &url];
-        lines(&[&arguments, more].concat())
-    };
+    let sagas = [turning(), resting(1, HOUR)];
+    let workshop = Workshop::open(&place.text("main"), sagas, TimerClock::World);
+    for id in ["a", "b", "c", "d"] {
+        workshop.begin(&turning(), id);
+    }
+    workshop.begin(&resting(1, HOUR), "e");
+    let list = |more: &[&str]| workshop.list(more);
+    let url = &workshop.url[..];
     let helpless = until(|| {
         let helpless = list(&["--state", "needs_help"]);
         (helpless.len() == 4).then_some(helpless)
@@ -375,9 +399,8 @@ fn an_instance_that_cannot_go_on_is_listed_first_and_helped() {
     assert_eq!(list(&["--limit", "3"]), all[..3]);
     assert_eq!(list(&["--saga", "resting"]), all[4..]);
     // Over pages it is the same.
-    let server = client::Server::at(&url).unwrap();
-    let log = node.engine().identity().log.to_string();
-    let path = format!("/_inspect/api/logs/{log}/sagas");
+    let server = client::Server::at(url).unwrap();
+    let path = workshop.path();
     let (mut paged, mut next) = (Vec::new(), String::new());
     loop {
         let page = server.get(&format!("{path}?limit=2{next}")).unwrap();
@@ -388,17 +411,18 @@ fn an_instance_that_cannot_go_on_is_listed_first_and_helped() {
         next = format!("&after={}", client::escaped(after));
     }
     assert_eq!(paged, all);
-    let words = run(&["sagas", "--url", &url]);
+    let words = run(&["sagas", "--url", url]);
     let words = String::from_utf8(words.stdout).unwrap();
+    let first = words.lines().next().unwrap();
     assert!(
-        words.lines().next().unwrap().contains("turning-a"),
+        first.contains("turning-a") && first.contains("needs_help"),
         "{words}"
     );
 
-    let idle = refused(&["sagas", "retry", "--url", &url, "resting-e"], 3);
+    let idle = refused(&["sagas", "retry", "--url", url, "resting-e"], 3);
     assert!(idle.contains("needs no help"), "{idle}");
     let act = |operation: &str, id: &str, more: &[&str]| {
-        let arguments = ["sagas", operation, "--json", "--url", &url, "turning", id];
+        let arguments = ["sagas", operation, "--json", "--url", url, "turning", id];
         answer(&[&arguments, more].concat())
     };
     let skipped = act("skip", "a", &["--by", "ann"]);
@@ -420,5 +444,50 @@ fn an_instance_that_cannot_go_on_is_listed_first_and_helped() {
     let state = |id: &str| server.get(&format!("{path}/turning/{id}")).unwrap()["state"].clone();
     until(|| (state("b") == "undone" && state("d") == "completed").then_some(()));
     until(|| (list(&[]).len() == 1).then_some(()));
-    runtime.block_on(node.close());
+    workshop.close();
+}
+
+#[test]
+fn an_instance_without_its_definition_says_so_and_names_what_waits() {
+    let place = Place::new();
+    let data = place.text("main");
+    let standing = TimerClock::Driven(DataClock::at(Timestamp(0)));
+    let workshop = Workshop::open(&data, [resting(1, MOMENT)], standing);
+    workshop.begin(&resting(1, MOMENT), "e");
+    workshop.begin(&resting(1, MOMENT), "e 2");
+    workshop.close();
+
+    let workshop = Workshop::open(&data, [resting(2, MOMENT)], TimerClock::World);
+    let orphans = until(|| {
+        let orphans = workshop.list(&["--state", "needs_help"]);
+        let named = |one: &Value| one["parked"].as_array().is_some_and(|all| !all.is_empty());
+        (orphans.len() == 2 && orphans.iter().all(named)).then_some(orphans)
+    });
+    let reason = orphans[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("version 1"), "{reason}");
+    let url = &workshop.url[..];
+    let shown = answer(&["sagas", "show", "--json", "--url", url, "resting", "e"]);
+    assert_eq!(shown["parked"].as_array().unwrap().len(), 1, "{shown}");
+    let skip = refused(&["sagas", "skip", "--url", url, "resting", "e"], 3);
+    assert!(
+        skip.contains("version 1") && skip.contains("force"),
+        "{skip}"
+    );
+    let words = run(&["sagas", "--url", url]);
+    assert!(
+        String::from_utf8(words.stdout)
+            .unwrap()
+            .contains("set aside: ")
+    );
+    workshop.close();
+
+    let both = [resting(1, MOMENT), resting(2, MOMENT)];
+    let workshop = Workshop::open(&data, both, TimerClock::World);
+    for id in ["e", "e 2"] {
+        let url = &workshop.url[..];
+        answer(&["sagas", "retry", "--json", "--url", url, "resting", id]);
+        let done = || answer(&["sagas", "show", "--json", "--url", url, "resting", id]);
+        until(|| (done()["state"] == "completed").then_some(()));
+    }
+    workshop.close();
 }
