@@ -113,7 +113,7 @@ fn complete(shown: &mut Value, status: &SagaStatus, parked: &[Parked]) {
 }
 
 /// Whether parked work of its saga is an instance's: it has the instance's name, perhaps with that of
-/// a step behind it.
+/// a step or a timer behind it.
 fn belongs(parked: &Parked, status: &SagaStatus) -> bool {
     let stream = format!("{}-{}", status.saga, status.id);
     let Some(rest) = parked.key.strip_prefix(&stream) else {
@@ -121,7 +121,7 @@ fn belongs(parked: &Parked, status: &SagaStatus) -> bool {
     };
     let mut steps = status.steps.iter();
     let of_step = |step: &str| rest.strip_prefix(' ') == Some(step);
-    rest.is_empty() || steps.any(|step| of_step(&step.step))
+    rest.is_empty() || rest.starts_with(" timer ") || steps.any(|step| of_step(&step.step))
 }
 
 /// A timer with the moment at which it was set, where that is still known, and how long it lasts.

@@ -36,6 +36,7 @@ fn order(server: &Server, customer: &str, total: &str) -> String {
 }
 
 /// Asks again until there is what is looked for.
+#[track_caller]
 fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
