@@ -25,7 +25,7 @@ pub use event::{Json, Operation, SagaEnd, SagaEvent, StepOutcome, TimerPurpose};
 pub(crate) use instance::{Instance, SHAPE};
 pub use instance::{SagaStatus, StepStatus, TimerStatus};
 pub use live::LiveSaga;
-pub(crate) use live::{Live, live_sagas};
+pub(crate) use live::live_sagas;
 pub use refer::{Acting, SagaOutcome, SagaRef, Starting};
 pub(crate) use step::StepAnswer;
 pub use step::{Next, Step, again, done, fail, help};

@@ -328,8 +328,10 @@ impl Workshop {
         for saga in sagas {
             workshop = workshop.saga(saga);
         }
-        let mut options = NodeOptions::default();
-        options.timers = timers;
+        let options = NodeOptions {
+            timers,
+            ..NodeOptions::default()
+        };
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
         let url = format!("http://{}", socket.local_addr().unwrap());

@@ -1,19 +1,63 @@
-//! Looking at instances of sagas without running the application.
+//! Finding instances of sagas: those of a running node, and those of a log that is only looked at.
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
 
 use everfold_engine::engine::{ReadError, ReadLimit};
 use everfold_engine::record::Kind;
 use everfold_engine::{EntityKey, Offset, Partition, Text, Timestamp};
 
+use super::definition::{Saga, SagaData};
 use super::event::SagaEvent;
 use super::instance::{Instance, Phase, SagaStatus};
-use super::live::LiveSaga;
+use super::live::{Live, LiveSaga};
+use super::refer::SagaRef;
 use crate::error::CommandError;
 use crate::event::Event;
 use crate::inspector::{Inspector, log_alone};
+use crate::node::Node;
 use crate::owner::Loader;
+
+impl Node {
+    /// The instances of a saga of the application.
+    pub fn saga<D: SagaData>(&self, saga: &Saga<D>) -> SagaRef<'_, D> {
+        let unknown = Arc::default;
+        SagaRef {
+            node: self,
+            name: saga.name,
+            definitions: self.sagas.get(saga.name).cloned().unwrap_or_else(unknown),
+            types: PhantomData,
+        }
+    }
+
+    /// The instances of a saga by name, without code; none if the application has no such saga.
+    pub fn saga_named(&self, name: &str) -> Option<SagaRef<'_, serde_json::Value>> {
+        let (name, definitions) = self.sagas.get_key_value(name)?;
+        Some(SagaRef {
+            node: self,
+            name,
+            definitions: definitions.clone(),
+            types: PhantomData,
+        })
+    }
+
+    /// The names of the application's sagas.
+    pub fn saga_names(&self) -> Vec<&'static str> {
+        self.sagas.keys().copied().collect()
+    }
+
+    /// Instances of sagas that have not ended, by saga and id; at most so many, from `after`, the
+    /// stream of an instance, on. As far as the view `sagas` has come.
+    pub fn sagas(&self, after: &str, limit: usize) -> Vec<LiveSaga> {
+        let rows = self.view_rows("sagas", after, limit).unwrap_or_default();
+        rows.into_iter()
+            .filter_map(|(_, row)| serde_json::from_value::<Live>(row).ok())
+            .map(|live| live.shown())
+            .collect()
+    }
+}
 
 impl Inspector {
     /// The names of the application's sagas, ascending.
