@@ -498,3 +498,42 @@ fn sagas_end_once_over_crashes_at_any_moment() {
         });
     }
 }
+
+/// Attacks: who only looks at a log must see what its owner sees.
+#[test]
+fn a_log_that_somebody_else_owns_tells_of_its_sagas() {
+    let slow = || {
+        Saga::named("slow")
+            .step(Step::named("first", act(0)).undo(undo(0)))
+            .step(Step::pause("night", Duration::from_secs(3600)))
+            .step(Step::named("last", act(3)))
+    };
+    let application = || works().saga(slow());
+    let works = Works::new(7);
+    let engine = works.engine.clone();
+    works.run(application(), async |node| {
+        let saga = node.saga(&slow());
+        for id in ["a", "b-1", "c"] {
+            let plan = plan(id, ["a", "b", "c", "d"]);
+            saga.start(id, plan).await.unwrap();
+        }
+        node.caught_up().await.unwrap();
+        saga.act("c", Operation::Force).await.unwrap();
+        node.caught_up().await.unwrap();
+        let inspector = application().inspector(engine).unwrap();
+        assert_eq!(inspector.saga_names(), ["slow", "working"]);
+        assert_eq!(node.saga_names(), ["slow", "working"]);
+        let live = inspector.sagas().await.unwrap();
+        assert_eq!(live.len(), 2);
+        // As values: a row of the view has its data in another order.
+        let value = |live: &Vec<everfold::LiveSaga>| serde_json::to_value(live).unwrap();
+        assert_eq!(value(&live), value(&node.sagas("", 10)));
+        assert_eq!(live[0].status.timers.len(), 1);
+        for id in ["a", "b-1", "c", "nobody"] {
+            let seen = inspector.saga("slow", id).await.unwrap();
+            assert_eq!(seen, saga.status(id).await.unwrap(), "{id}");
+        }
+        let part = inspector.saga("part", "a").await.unwrap_err();
+        assert_eq!(part, everfold::CommandError::UnknownEntity("part".into()));
+    });
+}

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use everfold::SagaEnd;
 use everfold::prelude::*;
 use everfold::testing::{Issued, SagaSpec, issued, reactor, saga, spec, view};
+use everfold::{Operation, SagaEnd};
 use serde::{Deserialize, Serialize};
 
 #[derive(Event, Clone, Debug, PartialEq)]
@@ -297,4 +297,59 @@ fn a_saga_that_asks_more_than_was_said_is_found() {
 #[should_panic(expected = "nobody was asked on behalf of")]
 fn an_answer_that_nobody_waits_for_is_found() {
     let _ = begun().replies("second", 9);
+}
+
+/// The same, but somebody has to look at the first lamp.
+fn inspected() -> Saga<Vec<String>> {
+    let light = |place: usize| {
+        ask(move |lamps: &Vec<String>| command::<Lamp, _>(lamps[place].clone(), Light { watts: 9 }))
+    };
+    let first = light(0).replied(|lamps, watts| {
+        lamps.push(watts.to_string());
+        help("look at it")
+    });
+    Saga::named("inspected")
+        .step(Step::named("first", first).undo(light(0)))
+        .step(
+            Step::named("second", light(1))
+                .within(Duration::from_secs(60))
+                .timed_out(|_| again("once more")),
+        )
+}
+
+fn looked_at() -> SagaSpec<Vec<String>> {
+    saga(inspected())
+        .begins(vec!["desk".into(), "hall".into()])
+        .asks([issued::<Lamp>("desk", Light { watts: 9 })])
+        .replies("first", 9)
+        .needs_help("look at it")
+}
+
+/// Attacks: a step that was done is forgotten because a person had to look at it.
+#[test]
+fn what_may_be_done_is_undone_whatever_a_person_decides() {
+    let light = |lamp| issued::<Lamp>(lamp, Light { watts: 9 });
+    let called_off = looked_at()
+        .operated(Operation::Compensate)
+        .asks([light("desk")])
+        .replies("first", 9)
+        .ends(SagaEnd::Undone);
+    assert_eq!(called_off.data(), ["desk", "hall", "9"]);
+    looked_at()
+        .operated(Operation::Skip)
+        .asks([light("hall")])
+        .rejects("second", "too bright")
+        .asks([light("desk")])
+        .replies("first", 9)
+        .ends(SagaEnd::Undone);
+}
+
+/// Attacks: a command that may still be carried out is sent again, and both are.
+#[test]
+fn what_was_not_answered_in_time_is_not_asked_again() {
+    looked_at()
+        .operated(Operation::Skip)
+        .asks([issued::<Lamp>("hall", Light { watts: 9 })])
+        .passes(Duration::from_secs(61))
+        .asks([issued::<Lamp>("desk", Light { watts: 9 })]);
 }

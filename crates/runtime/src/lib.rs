@@ -43,7 +43,7 @@ pub use reactor::{At, Outbound, Reaction, Reactor, cancel, command, nothing};
 pub use saga::{
     Acting, AskEntity, AskTogether, Asks, Json, LiveSaga, Next, Operation, Saga, SagaData, SagaEnd,
     SagaEvent, SagaOutcome, SagaRef, SagaRejection, SagaStatus, Starting, Step, StepOutcome,
-    StepStatus, TimerPurpose, again, ask, ask_together, done, fail, help,
+    StepStatus, TimerPurpose, TimerStatus, again, ask, ask_together, done, fail, help,
 };
 pub use sending::Sending;
 pub use stream::{Append, Expected, NewEvent, StreamRef};

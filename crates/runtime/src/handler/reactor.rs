@@ -51,6 +51,9 @@ struct LaneStatus {
 
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 struct ParkedKey {
+    /// Whose events they are.
+    #[serde(default)]
+    entity: String,
     reason: String,
     offsets: Vec<u64>,
     /// Those of them whose timers are not set, for it is not known what they ask for.
@@ -171,6 +174,7 @@ impl RunningReactor {
                     handler: self.name.to_string(),
                     partition: lane.partition.0,
                     key: key.to_string(),
+                    entity: firing.entity.clone(),
                     offsets: vec![firing.due.offset.0],
                     reason: firing.parked.clone().unwrap_or_default(),
                 });
@@ -185,6 +189,7 @@ impl RunningReactor {
                     handler: self.name.to_string(),
                     partition: lane.partition.0,
                     key: key.to_string(),
+                    entity: parked.entity.clone(),
                     offsets: parked.offsets.clone(),
                     reason: parked.reason.clone(),
                 });

@@ -48,6 +48,7 @@ pub(crate) trait Asking<D>: Send + Sync {
     fn kind(&self) -> Option<&'static str>;
 }
 
+type Make<D, W> = Box<dyn Fn(&D) -> W + Send + Sync>;
 type OnAnswer<D, A> = Box<dyn Fn(&mut D, A) -> Next + Send + Sync>;
 
 struct Meaning<D, Reply, Rejection> {
@@ -104,12 +105,12 @@ fn answer<Reply: Serialize, Rejection: Serialize>(
 
 /// A command to one entity, and what its answers mean for the saga.
 pub struct AskEntity<D, E: Decide<C>, C: Command> {
-    make: Box<dyn Fn(&D) -> Outbound<E, C> + Send + Sync>,
+    make: Make<D, Outbound<E, C>>,
     means: Meaning<D, E::Reply, E::Rejection>,
 }
 
 /// A saga asks an entity. A reply means that the step is done and a rejection that it has failed,
-/// unless [`Ask::replied`] and [`Ask::rejected`] say otherwise.
+/// unless [`AskEntity::replied`] and [`AskEntity::rejected`] say otherwise.
 pub fn ask<D, E: Decide<C>, C: Command>(
     make: impl Fn(&D) -> Outbound<E, C> + Send + Sync + 'static,
 ) -> AskEntity<D, E, C> {
@@ -185,7 +186,7 @@ impl<D, E: Decide<C>, C: Command> Asking<D> for AskEntity<D, E, C> {
 
 /// A command to several entities of one tag, and what its answers mean for the saga.
 pub struct AskTogether<D, C: DecideTogether> {
-    make: Box<dyn Fn(&D) -> C + Send + Sync>,
+    make: Make<D, C>,
     means: Meaning<D, C::Reply, C::Rejection>,
 }
 

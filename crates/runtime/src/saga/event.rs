@@ -109,8 +109,14 @@ pub enum SagaEvent {
         step: Option<String>,
         /// Whether it was being undone.
         undo: bool,
+        /// Whether the step may be done nevertheless.
+        perhaps_done: bool,
         /// Why.
         reason: String,
+        /// What the entity answered.
+        reply: Option<Json>,
+        /// What the saga is about from now on, if that has changed.
+        data: Option<Json>,
     },
     /// A person has helped.
     Operated {
@@ -159,7 +165,8 @@ pub enum TimerPurpose {
 pub enum Operation {
     /// Ask again for what needs help.
     Retry,
-    /// Go on as if what needs help were done, or undone.
+    /// Go on as if what needs help were done, or undone. If it may really be done, it is undone
+    /// like any step should the saga have to go back.
     Skip,
     /// Go no further, and undo what was done.
     Compensate,

@@ -71,6 +71,7 @@ pub(crate) enum Call {
     /// Needs a person.
     Stuck {
         attempt: u32,
+        perhaps_done: bool,
         reason: String,
     },
 }
@@ -226,11 +227,22 @@ impl Instance {
                     self.timers.insert(number, timer);
                 }
             }
-            SagaEvent::HelpNeeded { step, undo, reason } => match step {
+            SagaEvent::HelpNeeded {
+                step,
+                undo,
+                perhaps_done,
+                reason,
+                data,
+                ..
+            } => match step {
                 Some(step) => {
+                    if let Some(data) = data {
+                        self.data = Some(data.clone());
+                    }
                     let call = self.call_mut(step, *undo);
                     *call = Call::Stuck {
                         attempt: call.attempt(),
+                        perhaps_done: *perhaps_done,
                         reason: reason.clone(),
                     };
                     self.stop_timers(step, *undo, &ALL);
@@ -288,16 +300,22 @@ impl Instance {
             match operation {
                 Operation::Skip => {
                     for call in [&mut calls.action, &mut calls.undo] {
-                        if matches!(call, Call::Stuck { .. }) {
-                            *call = Call::Skipped;
+                        match call {
+                            Call::Stuck {
+                                perhaps_done: true, ..
+                            } => *call = Call::Done,
+                            Call::Stuck { .. } => *call = Call::Skipped,
+                            _ => {}
                         }
                     }
                 }
-                Operation::Compensate => {
-                    if let Call::Stuck { attempt, .. } = calls.action {
-                        calls.action = Call::Failed { attempt };
-                    }
-                }
+                Operation::Compensate => match calls.action {
+                    Call::Stuck {
+                        perhaps_done: true, ..
+                    } => calls.action = Call::Unknown,
+                    Call::Stuck { attempt, .. } => calls.action = Call::Failed { attempt },
+                    _ => {}
+                },
                 Operation::Retry | Operation::Force => {}
             }
         }
@@ -305,13 +323,20 @@ impl Instance {
 
     /// The instance as people see it.
     pub(crate) fn status(&self, entity: &EntityKey) -> SagaStatus {
-        let stuck = !self.stuck().is_empty() || self.help.is_some();
+        let stuck = self.stuck();
+        let wanted = stuck.first().map(|(step, undo)| {
+            let of = if *undo { "undoing " } else { "" };
+            match self.call(step, *undo) {
+                Call::Stuck { reason, .. } => format!("{of}{step}: {reason}"),
+                _ => format!("{of}{step}"),
+            }
+        });
         let state = match self.phase {
             Phase::New => "new",
             Phase::Ended(SagaEnd::Completed) => "completed",
             Phase::Ended(SagaEnd::Undone) => "undone",
             Phase::Ended(SagaEnd::Forced) => "forced",
-            _ if stuck => "needs_help",
+            _ if !stuck.is_empty() || self.help.is_some() => "needs_help",
             Phase::Forward => "running",
             Phase::Backward => "undoing",
         };
@@ -320,14 +345,21 @@ impl Instance {
             state: described(&calls.action),
             undo: Some(described(&calls.undo)).filter(|_| !calls.undo.is_idle()),
         });
+        let timers = self.timers.iter().map(|(timer, waiting)| TimerStatus {
+            timer: *timer,
+            step: waiting.step.clone(),
+            undo: waiting.undo,
+            purpose: waiting.purpose,
+        });
         SagaStatus {
             saga: entity.kind.to_string(),
             id: entity.id.to_string(),
             version: self.version,
             state: state.to_owned(),
-            reason: self.help.clone().or_else(|| self.reason.clone()),
+            undoing: self.phase == Phase::Backward,
+            reason: self.help.clone().or(wanted).or_else(|| self.reason.clone()),
             steps: steps.collect(),
-            timers: self.timers.len(),
+            timers: timers.collect(),
             data: self.data.clone(),
         }
     }
@@ -360,14 +392,23 @@ pub struct SagaStatus {
     pub version: u32,
     /// `running`, `undoing`, `needs_help`, `completed`, `undone` or `forced`.
     pub state: String,
-    /// Why it goes back, or what it needs help with.
+    /// Whether what was done is being undone, also where that needs help.
+    pub undoing: bool,
+    /// Why it goes back, or what it needs help with: the first step that does, by name.
     pub reason: Option<String>,
     /// The steps that have begun, by name.
     pub steps: Vec<StepStatus>,
-    /// How many timers it has set that have not fired.
-    pub timers: usize,
+    /// The timers that it has set and still waits for.
+    pub timers: Vec<TimerStatus>,
     /// What it is about.
     pub data: Option<Json>,
+}
+
+impl SagaStatus {
+    /// Whether it is over.
+    pub fn has_ended(&self) -> bool {
+        matches!(&self.state[..], "completed" | "undone" | "forced")
+    }
 }
 
 /// A step of an instance as people see it.
@@ -379,4 +420,17 @@ pub struct StepStatus {
     pub state: String,
     /// How its undoing stands, if that has begun.
     pub undo: Option<String>,
+}
+
+/// A timer that an instance waits for, as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TimerStatus {
+    /// Its number, that of its [`SagaEvent::TimerSet`].
+    pub timer: u64,
+    /// Which step waits; none: the whole saga.
+    pub step: Option<String>,
+    /// Whether the step is being undone.
+    pub undo: bool,
+    /// What for.
+    pub purpose: TimerPurpose,
 }

@@ -16,7 +16,7 @@ pub enum Next {
     /// The step is not done now; it is tried again as often as [`Step::attempts`] says, and has
     /// failed then.
     Again(String),
-    /// A person has to look at it.
+    /// A person has to look at it. After a reply the step counts as one that may be done.
     Help(String),
 }
 
@@ -42,7 +42,7 @@ pub fn help(reason: impl Into<String>) -> Next {
 
 /// One step of a saga: a command to an entity, and how to undo what it did.
 ///
-/// Made of an [`AskEntity`](super::Ask), which says what the answers mean.
+/// Made of an [`AskEntity`](super::AskEntity), which says what the answers mean.
 pub struct Step<D> {
     pub(super) name: &'static str,
     pub(super) what: What<D>,
@@ -117,7 +117,8 @@ impl<D: 'static> Step<D> {
         self
     }
 
-    /// What it means that there was no answer in time; without this the step has failed.
+    /// What it means that there was no answer in time; without this the step has failed. To try it
+    /// [`again`] is no choice, and counts as failed: the first command may still be carried out.
     #[must_use]
     pub fn timed_out(mut self, means: impl Fn(&mut D) -> Next + Send + Sync + 'static) -> Self {
         self.timed_out = Some(Arc::new(means));

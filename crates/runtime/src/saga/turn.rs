@@ -101,8 +101,22 @@ fn orphaned(version: u32) -> SagaEvent {
     SagaEvent::HelpNeeded {
         step: None,
         undo: false,
+        perhaps_done: false,
+        reply: None,
+        data: None,
         reason: format!("version {version} of its definition is not part of the application"),
     }
+}
+
+/// What a step's conclusion rests on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Replied,
+    Rejected,
+    /// It could not be processed: nothing was done.
+    Error,
+    /// No answer.
+    Nothing,
 }
 
 struct Turn<'a> {
@@ -166,10 +180,25 @@ impl Turn<'_> {
         };
         match judged {
             Ok((next, data)) => {
-                let in_error = matches!(answer, StepAnswer::Error(_));
-                self.conclude(step, undo, next, in_error, reply, data);
+                let kind = match answer {
+                    StepAnswer::Replied(_) => Kind::Replied,
+                    StepAnswer::Rejected(_) => Kind::Rejected,
+                    StepAnswer::Error(_) => Kind::Error,
+                };
+                self.conclude(step, undo, next, kind, reply, data);
             }
-            Err(error) => self.need_help(step, undo, error.to_string()),
+            Err(error) => {
+                let perhaps_done = matches!(answer, StepAnswer::Replied(_));
+                let reason = error.to_string();
+                self.emit(SagaEvent::HelpNeeded {
+                    step: Some(step.to_owned()),
+                    undo,
+                    perhaps_done,
+                    reason,
+                    reply,
+                    data: None,
+                });
+            }
         }
     }
 
@@ -179,7 +208,7 @@ impl Turn<'_> {
         step: &str,
         undo: bool,
         next: Next,
-        in_error: bool,
+        kind: Kind,
         reply: Option<Json>,
         data: Option<Json>,
     ) {
@@ -191,19 +220,29 @@ impl Turn<'_> {
         let last = outline.is_none_or(|outline| tries >= outline.attempts);
         // Who goes back does not try again to go forward.
         let last = last || (!undo && self.state.phase == Phase::Backward);
+        let forward = self.state.phase == Phase::Forward;
+        let asks_for_help = matches!(next, Next::Help(_));
         let (outcome, reason) = match next {
             Next::Done => (StepOutcome::Done, None),
-            Next::Help(reason) => return self.need_help(step, undo, reason),
-            Next::Fail(reason) | Next::Again(reason) if undo && last => {
-                return self.need_help(step, undo, reason);
-            }
-            Next::Fail(reason) if undo => return self.need_help(step, undo, reason),
-            Next::Fail(reason) => (StepOutcome::Failed, Some(reason)),
             Next::Again(reason) if !last => (StepOutcome::Again, Some(reason)),
-            Next::Again(reason) if in_error && self.state.phase == Phase::Forward => {
-                return self.need_help(step, undo, reason);
+            // What cannot be processed is nothing that the definition has foreseen; an undoing that
+            // does not succeed, neither.
+            Next::Help(reason) | Next::Fail(reason) | Next::Again(reason)
+                if undo || asks_for_help || kind == Kind::Error && forward =>
+            {
+                self.emit(SagaEvent::HelpNeeded {
+                    step: Some(step.to_owned()),
+                    undo,
+                    perhaps_done: matches!(kind, Kind::Replied | Kind::Nothing),
+                    reason,
+                    reply,
+                    data,
+                });
+                return;
             }
-            Next::Again(reason) => (StepOutcome::Failed, Some(reason)),
+            Next::Help(reason) | Next::Fail(reason) | Next::Again(reason) => {
+                (StepOutcome::Failed, Some(reason))
+            }
         };
         self.emit(SagaEvent::Answered {
             step: step.to_owned(),
@@ -234,7 +273,7 @@ impl Turn<'_> {
                 }
             }
             (Some(step), TimerPurpose::Pause) => {
-                self.conclude(step, false, Next::Done, false, None, None);
+                self.conclude(step, false, Next::Done, Kind::Nothing, None, None);
             }
             (Some(step), TimerPurpose::Deadline) => self.time_out(step),
             (None, _) if self.state.phase == Phase::Forward => {
@@ -255,9 +294,15 @@ impl Turn<'_> {
             return;
         }
         match self.definition.timed_out(step, &self.data()) {
-            Ok((Next::Fail(reason), data)) => self.unanswered(step, reason, data),
-            Ok((next, data)) => self.conclude(step, false, next, false, None, data),
-            Err(error) => self.need_help(step, false, error.to_string()),
+            // Asked again it might be done twice: the first command may still be carried out.
+            Ok((Next::Fail(reason) | Next::Again(reason), data)) => {
+                self.unanswered(step, reason, data);
+            }
+            Ok((next, data)) => self.conclude(step, false, next, Kind::Nothing, None, data),
+            Err(error) => {
+                let next = Next::Help(error.to_string());
+                self.conclude(step, false, next, Kind::Nothing, None, None);
+            }
         }
     }
 
@@ -436,11 +481,15 @@ impl Turn<'_> {
         }
     }
 
+    /// Nothing was asked, for the definition could not say what.
     fn need_help(&mut self, step: &str, undo: bool, reason: String) {
         self.emit(SagaEvent::HelpNeeded {
             step: Some(step.to_owned()),
             undo,
+            perhaps_done: false,
             reason,
+            reply: None,
+            data: None,
         });
     }
 

@@ -42,7 +42,7 @@ struct Waiting {
 
 /// Work that has ended.
 enum Finished {
-    Event(Text, Offset, Result<(), String>),
+    Event(Text, Arc<Record>, Result<(), String>),
     Timer(u64, Result<(), String>),
 }
 
@@ -217,9 +217,8 @@ impl Lane {
         }
         let entity = Text::from(record.portable.entity.to_string());
         if reaction.unparks {
-            let timers = self.timers.parked().map(Firing::key);
-            let timers = timers.filter(|key| is_of(key, &entity));
-            for key in timers.chain(self.parked_of(&entity)) {
+            let timers = self.timers.parked().filter(|it| it.entity == entity[..]);
+            for key in timers.map(Firing::key).chain(self.parked_of(&entity)) {
                 let _ = self.status.retry.send(key);
             }
         }
@@ -252,8 +251,8 @@ impl Lane {
     /// The keys of what is parked of an entity.
     fn parked_of(&self, entity: &Text) -> Vec<Text> {
         let parked = self.parked();
-        let keys = parked.keys().filter(|key| is_of(key, entity));
-        keys.cloned().collect()
+        let keys = parked.iter().filter(|(_, it)| it.entity == entity[..]);
+        keys.map(|(key, _)| key.clone()).collect()
     }
 
     fn job(&self, record: Arc<Record>) -> Job {
@@ -274,22 +273,23 @@ impl Lane {
         let react = self.react.clone();
         let (key, finished) = (key.clone(), self.finished.clone());
         let work = async move {
-            let offset = job.record.local.offset;
+            let record = job.record.clone();
             let again = || react_to(&react, &delivered);
             let result = job.run(reacted, again).await;
-            let _ = finished.send(Finished::Event(key, offset, result));
+            let _ = finished.send(Finished::Event(key, record, result));
         };
         self.ground.world.spawn("reaction", Box::pin(work));
     }
 
     fn finish(&mut self, finished: Finished) {
         match finished {
-            Finished::Event(key, offset, result) => self.finish_event(key, offset, result),
+            Finished::Event(key, record, result) => self.finish_event(key, &record, result),
             Finished::Timer(number, result) => self.finish_timer(number, result),
         }
     }
 
-    fn finish_event(&mut self, key: Text, offset: Offset, result: Result<(), String>) {
+    fn finish_event(&mut self, key: Text, record: &Record, result: Result<(), String>) {
+        let offset = record.local.offset;
         let Some(mut queue) = self.keys.remove(&key) else {
             return;
         };
@@ -297,7 +297,7 @@ impl Lane {
             let behind = queue.drain(..).map(|next| next.delivered);
             let behind = behind.map(|next| next.record().local.offset.0);
             let offsets: Vec<u64> = [offset.0].into_iter().chain(behind).collect();
-            self.park(&key, reason, &offsets);
+            self.park(&key, record, reason, &offsets);
             offsets
                 .into_iter()
                 .for_each(|offset| self.done(Offset(offset)));
@@ -325,9 +325,10 @@ impl Lane {
         }
     }
 
-    fn park(&mut self, key: &Text, reason: String, offsets: &[u64]) {
+    fn park(&mut self, key: &Text, record: &Record, reason: String, offsets: &[u64]) {
         let mut parked = self.parked();
         let entry = parked.entry(key.clone()).or_default();
+        entry.entity = record.portable.entity.to_string();
         entry.reason = reason;
         entry.offsets.extend_from_slice(offsets);
         entry.offsets.sort_unstable();
@@ -438,12 +439,6 @@ fn react_to(react: &React, delivered: &Delivered) -> Reacted {
         }
         Ok(all)
     })
-}
-
-/// Whether a key is an entity's, or of a part of what is done for it.
-fn is_of(key: &Text, entity: &Text) -> bool {
-    let rest = key.strip_prefix(&entity[..]);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
 }
 
 /// What the order is kept for.
