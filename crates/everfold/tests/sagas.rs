@@ -10,7 +10,8 @@ use everfold::engine::engine::Engine;
 use everfold::engine::memory::Memory;
 use everfold::prelude::*;
 use everfold::{
-    Node, NodeOptions, Operation, SagaEnd, SagaOutcome, SagaRejection, SendError, StartError,
+    Node, NodeOptions, Operation, Question, SagaEnd, SagaOutcome, SagaRejection, SendError,
+    StartError,
 };
 use everfold_sim::Simulation;
 use serde::{Deserialize, Serialize};
@@ -87,14 +88,14 @@ fn plan(part: &str, steps: [&str; 4]) -> Plan {
     }
 }
 
-fn act(place: usize) -> everfold::AskEntity<Plan, Part, Act> {
+fn act(place: usize) -> Question<Plan, usize, String> {
     ask(move |plan: &Plan| {
         let what = plan.steps[place].clone();
         command::<Part, _>(PartId::from(plan.part.clone()), Act { what })
     })
 }
 
-fn undo(place: usize) -> everfold::AskEntity<Plan, Part, Act> {
+fn undo(place: usize) -> Question<Plan, usize, String> {
     ask(move |plan: &Plan| {
         let what = format!("undo {}", plan.steps[place].replace("then-", ""));
         command::<Part, _>(PartId::from(plan.part.clone()), Act { what })

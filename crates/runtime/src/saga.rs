@@ -17,7 +17,7 @@ mod step;
 pub(crate) mod turn;
 mod work;
 
-pub use ask::{AskEntity, AskTogether, Asks, ask, ask_together};
+pub use ask::{Asks, Question, ask, ask_together};
 pub(crate) use definition::{Begins, Definition, Definitions};
 pub use definition::{Saga, SagaData};
 pub(crate) use dispatch::dispatcher;

@@ -42,7 +42,7 @@ pub fn help(reason: impl Into<String>) -> Next {
 
 /// One step of a saga: a command to an entity, and how to undo what it did.
 ///
-/// Made of an [`AskEntity`](super::AskEntity), which says what the answers mean.
+/// Made of a [`Question`](super::Question), which says what the answers mean.
 pub struct Step<D> {
     pub(super) name: &'static str,
     pub(super) what: What<D>,
