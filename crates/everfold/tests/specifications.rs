@@ -353,3 +353,24 @@ fn what_was_not_answered_in_time_is_not_asked_again() {
         .passes(Duration::from_secs(61))
         .asks([issued::<Lamp>("desk", Light { watts: 9 })]);
 }
+
+/// Attacks: an answer that comes after the saga has given the step up.
+#[test]
+fn a_late_answer_changes_nothing() {
+    let light = |lamp: &'static str| {
+        ask(move |_: &Vec<String>| command::<Lamp, _>(lamp.to_owned(), Light { watts: 9 }))
+    };
+    let slow = light("desk").replied(|lamps, watts| {
+        lamps.push(watts.to_string());
+        done()
+    });
+    let slow = Step::named("slow", slow).undo(light("desk"));
+    let patient = Saga::named("patient").step(slow.within(Duration::from_secs(60)));
+    let given_up = saga(patient)
+        .begins(vec![])
+        .passes(Duration::from_secs(61))
+        .replies("slow", 9);
+    assert_eq!(given_up.data(), Vec::<String>::new());
+    let undone = given_up.replies("slow", 9);
+    assert_eq!(undone.data(), Vec::<String>::new());
+}
