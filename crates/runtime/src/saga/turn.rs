@@ -52,6 +52,12 @@ pub(crate) fn decide(
     input: &Input,
 ) -> Result<Decided, CommandError> {
     let version = match input {
+        // Whatever its definition is, that of another version has no say in it.
+        Input::Begin { data, .. } if state.phase != Phase::New => {
+            let same = state.begun_with == xxh3_64(data.as_str().as_bytes());
+            let again = same.then(Vec::new);
+            return Ok(again.ok_or(SagaRejection::BegunDifferently));
+        }
         Input::Begin { version, .. } => *version,
         _ => state.version,
     };
@@ -89,7 +95,7 @@ fn without_definition(
         Input::Operate { .. } if open => Err(SagaRejection::NoDefinition { version }),
         Input::Operate { .. } if state.phase == Phase::New => Err(SagaRejection::NotBegun),
         Input::Operate { .. } => Err(SagaRejection::Ended),
-        Input::Begin { .. } | Input::Answer { .. } | Input::Timer { .. } if open => {
+        Input::Answer { .. } | Input::Timer { .. } if open => {
             return Err(CommandError::NoDefinition(version));
         }
         Input::Begin { .. } => Err(SagaRejection::NoDefinition { version }),
@@ -120,7 +126,7 @@ impl Turn<'_> {
 
     fn take(&mut self, input: &Input) -> Result<(), SagaRejection> {
         match input {
-            Input::Begin { version, data } => self.begin(*version, data)?,
+            Input::Begin { version, data } => self.begin(*version, data),
             Input::Answer {
                 step,
                 undo,
@@ -136,11 +142,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    fn begin(&mut self, version: u32, data: &Json) -> Result<(), SagaRejection> {
-        if self.state.phase != Phase::New {
-            let same = self.state.begun_with == xxh3_64(data.as_str().as_bytes());
-            return same.then_some(()).ok_or(SagaRejection::BegunDifferently);
-        }
+    fn begin(&mut self, version: u32, data: &Json) {
         self.emit(SagaEvent::Begun {
             version,
             data: data.clone(),
@@ -148,7 +150,6 @@ impl Turn<'_> {
         if let Some(deadline) = self.definition.deadline() {
             self.set_timer(None, false, TimerPurpose::Deadline, deadline);
         }
-        Ok(())
     }
 
     fn answer(&mut self, step: &str, undo: bool, attempt: u32, answer: &StepAnswer) {

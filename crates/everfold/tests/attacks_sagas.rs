@@ -1,0 +1,172 @@
+//! Attacks on sagas: what must neither be done twice, nor be left done, nor be lost.
+
+#![allow(clippy::unwrap_used, reason = "in a test a fault is a panic")]
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use everfold::engine::engine::Engine;
+use everfold::engine::memory::Memory;
+use everfold::prelude::*;
+use everfold::{Node, NodeOptions, Operation, SagaEnd, SagaRejection, SendError};
+use everfold_sim::Simulation;
+use serde::{Deserialize, Serialize};
+
+#[derive(Key, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct PartId(String);
+
+#[derive(Event, Clone, Debug, PartialEq)]
+enum PartEvent {
+    Acted { what: String },
+}
+
+#[derive(Entity, Default)]
+#[entity(name = "part", id = PartId, event = PartEvent)]
+struct Part {
+    done: Vec<String>,
+}
+
+impl Evolve for Part {
+    fn evolve(&mut self, event: &PartEvent) {
+        let PartEvent::Acted { what } = event;
+        self.done.push(what.clone());
+    }
+}
+
+#[derive(Command, Clone, Debug)]
+struct Act {
+    what: String,
+}
+
+/// What panics as long as it is in here.
+static BROKEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+fn breaks(what: &str) {
+    BROKEN.lock().unwrap().insert(what.to_owned());
+}
+
+fn works(what: &str) {
+    BROKEN.lock().unwrap().remove(what);
+}
+
+fn is_broken(what: &str) -> bool {
+    BROKEN.lock().unwrap().contains(what)
+}
+
+impl Decide<Act> for Part {
+    type Reply = usize;
+    type Rejection = String;
+
+    fn decide(&self, command: &Act, _: &Context) -> Decision<Self, Act> {
+        let what = command.what.clone();
+        assert!(!is_broken(&what), "{what} is broken");
+        if what.contains("refuses") {
+            return reject(what);
+        }
+        emit(PartEvent::Acted { what }).reply(self.done.len() + 1)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Plan {
+    part: String,
+}
+
+fn plan(part: &str) -> Plan {
+    let part = part.to_owned();
+    Plan { part }
+}
+
+fn act(what: &'static str) -> everfold::AskEntity<Plan, Part, Act> {
+    ask(move |plan: &Plan| {
+        let what = what.to_owned();
+        command::<Part, _>(PartId::from(plan.part.clone()), Act { what })
+    })
+}
+
+struct Works {
+    simulation: Simulation,
+    engine: Arc<dyn Engine>,
+}
+
+impl Works {
+    fn new(seed: u64) -> Self {
+        let simulation = Simulation::new(seed);
+        let engine = Arc::new(Memory::new(simulation.world(), 3).unwrap());
+        Self { simulation, engine }
+    }
+
+    fn run<T>(&self, sagas: Vec<Saga<Plan>>, code: impl AsyncFnOnce(&Node) -> T) -> T {
+        let world = self.simulation.world();
+        self.simulation.run(async {
+            let application = application(sagas);
+            let opened = application.open_on(self.engine.clone(), world, NodeOptions::default());
+            let node = opened.await.unwrap();
+            let result = code(&node).await;
+            node.close().await;
+            result
+        })
+    }
+}
+
+fn application(sagas: Vec<Saga<Plan>>) -> Application {
+    let parts = Application::new("works").entity::<Part>();
+    sagas.into_iter().fold(parts, Application::saga)
+}
+
+const PATIENCE: Duration = Duration::from_secs(100_000);
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn acted(node: &Node, part: &str) -> Vec<String> {
+    let part = node.entity::<Part>(part);
+    part.read(|part, _| part.done.clone()).await.unwrap()
+}
+
+async fn state(node: &Node, saga: &Saga<Plan>, id: &str) -> String {
+    let status = node.saga(saga).status(id).await.unwrap();
+    status.unwrap().state
+}
+
+async fn helpless(node: &Node, saga: &Saga<Plan>, id: &str) {
+    while state(node, saga, id).await != "needs_help" {
+        node.world().sleep(SECOND).await;
+    }
+}
+
+/// Attacks: an instance that is begun once more, by a start that is repeated after a deployment,
+/// goes on by the steps of the newest version.
+#[test]
+fn a_repeated_beginning_leaves_an_instance_with_its_definition() {
+    let old = || {
+        Saga::named("growing")
+            .step(Step::named("first", act("a")).undo(act("undo a")))
+            .step(Step::pause("night", Duration::from_secs(3600)))
+            .step(Step::named("second", act("old")))
+    };
+    let new = || {
+        Saga::named("growing")
+            .version(2)
+            .step(Step::named("other", act("new")))
+    };
+    let works = Works::new(1);
+    works.run(vec![old()], async |node| {
+        node.saga(&old()).start("g", plan("p")).await.unwrap();
+        node.caught_up().await.unwrap();
+    });
+    works.run(vec![old(), new()], async |node| {
+        let saga = node.saga(&new());
+        saga.start("g", plan("p")).await.unwrap();
+        let other = saga.start("g", plan("q")).await.unwrap_err();
+        assert_eq!(other, SendError::Rejected(SagaRejection::BegunDifferently));
+        node.caught_up().await.unwrap();
+        assert_eq!(acted(node, "p").await, ["a"]);
+        let outcome = saga.outcome("g", PATIENCE).await.unwrap();
+        assert_eq!(outcome.end, SagaEnd::Completed);
+        assert_eq!(acted(node, "p").await, ["a", "old"]);
+    });
+    works.run(vec![new()], async |node| {
+        // Whether its definition is there does not matter.
+        node.saga(&new()).start("g", plan("p")).await.unwrap();
+    });
+}
