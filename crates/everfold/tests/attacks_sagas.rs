@@ -170,3 +170,71 @@ fn a_repeated_beginning_leaves_an_instance_with_its_definition() {
         node.saga(&new()).start("g", plan("p")).await.unwrap();
     });
 }
+
+/// Attacks: what was done stays done, though the saga says that everything is undone. The step
+/// was carried out, but what its answer means is not known.
+#[test]
+fn what_a_person_calls_off_is_undone_if_it_may_have_been_done() {
+    let saga = || {
+        let taken = act("take").replied(|_, _| {
+            assert!(!is_broken("judging"), "what does this mean?");
+            help("look at it")
+        });
+        Saga::named("doubtful").step(Step::named("take", taken).undo(act("give back")))
+    };
+    Works::new(2).run(vec![saga()], async |node| {
+        for (id, broken) in [("panics", true), ("asks", false)] {
+            if broken {
+                breaks("judging");
+            }
+            node.saga(&saga()).start(id, plan(id)).await.unwrap();
+            helpless(node, &saga(), id).await;
+            works("judging");
+            let doubtful = node.saga(&saga());
+            doubtful.act(id, Operation::Compensate).await.unwrap();
+            let outcome = doubtful.outcome(id, PATIENCE).await.unwrap();
+            assert_eq!(outcome.end, SagaEnd::Undone);
+            assert_eq!(acted(node, id).await, ["take", "give back"]);
+        }
+    });
+}
+
+/// Attacks: a step that was not answered in time may be carried out later, whatever the saga makes of
+/// the silence: it is undone behind all its commands.
+#[test]
+fn a_step_that_was_not_answered_in_time_is_undone_whatever_that_means() {
+    type Means = fn(&mut Plan) -> everfold::Next;
+    let again: Means = |_| again("slow");
+    let helped: Means = |_| help("slow");
+    let failed: Means = |_| fail("slow");
+    let sagas: [(&'static str, u32, Means, usize); 4] = [
+        ("once", 1, again, 1),
+        ("often", 3, again, 3),
+        ("helped", 3, helped, 1),
+        ("failed", 3, failed, 1),
+    ];
+    for (name, attempts, means, commands) in sagas {
+        let late = Step::named("take", act("take"))
+            .undo(act("give back"))
+            .attempts(attempts, SECOND)
+            .within(SECOND)
+            .timed_out(means);
+        let mut played = everfold::testing::saga(Saga::named(name).step(late))
+            .begins(plan("p"))
+            .passes(Duration::from_secs(1000));
+        if name == "helped" {
+            played = played.needs_help("slow").operated(Operation::Compensate);
+        }
+        let issued = |what: &str| {
+            let what = what.to_owned();
+            everfold::testing::issued::<Part>("p", Act { what })
+        };
+        let mut asked = vec![issued("take"); commands];
+        asked.push(issued("give back"));
+        played = played.asks(asked);
+        for reply in 0..=commands {
+            played = played.replies("take", reply);
+        }
+        played.ends(SagaEnd::Undone);
+    }
+}

@@ -109,7 +109,7 @@ pub struct AskEntity<D, E: Decide<C>, C: Command> {
 }
 
 /// A saga asks an entity. A reply means that the step is done and a rejection that it has failed,
-/// unless [`Ask::replied`] and [`Ask::rejected`] say otherwise.
+/// unless [`AskEntity::replied`] and [`AskEntity::rejected`] say otherwise.
 pub fn ask<D, E: Decide<C>, C: Command>(
     make: impl Fn(&D) -> Outbound<E, C> + Send + Sync + 'static,
 ) -> AskEntity<D, E, C> {

@@ -42,8 +42,22 @@ pub(crate) enum Phase {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Calls {
     pub(crate) action: Call,
+    /// Some command of the action may have been carried out, though it does not count as done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    perhaps_done: bool,
     #[serde(default, skip_serializing_if = "Call::is_idle")]
     pub(crate) undo: Call,
+}
+
+impl Calls {
+    /// There will be no other command.
+    fn give_up(&mut self, attempt: u32) {
+        self.action = if self.perhaps_done {
+            Call::Unknown
+        } else {
+            Call::Failed { attempt }
+        };
+    }
 }
 
 /// How a command stands. Attempts count all commands; tries count those since a person helped.
@@ -119,6 +133,10 @@ impl Instance {
         } else {
             &mut calls.action
         }
+    }
+
+    fn perhaps_done(&mut self, step: &str) {
+        self.steps.entry(step.to_owned()).or_default().perhaps_done = true;
     }
 
     fn stop_timers(&mut self, step: &str, undo: bool, purposes: &[TimerPurpose]) {
@@ -206,9 +224,8 @@ impl Instance {
                 self.phase = Phase::Backward;
                 self.reason.get_or_insert_with(|| reason.clone());
                 for calls in self.steps.values_mut() {
-                    // Its last command was not carried out, and there will be no other.
                     if let Call::Again { attempt, .. } = calls.action {
-                        calls.action = Call::Failed { attempt };
+                        calls.give_up(attempt);
                     }
                 }
                 let timers = std::mem::take(&mut self.timers);
@@ -226,8 +243,16 @@ impl Instance {
                     self.timers.insert(number, timer);
                 }
             }
-            SagaEvent::HelpNeeded { step, undo, reason } => match step {
+            SagaEvent::HelpNeeded {
+                step,
+                undo,
+                reason,
+                perhaps_done,
+            } => match step {
                 Some(step) => {
+                    if *perhaps_done && !undo {
+                        self.perhaps_done(step);
+                    }
                     let call = self.call_mut(step, *undo);
                     *call = Call::Stuck {
                         attempt: call.attempt(),
@@ -255,9 +280,10 @@ impl Instance {
         reason: &Option<String>,
         data: &Option<Json>,
     ) {
-        let tries = match self.call(step, undo) {
-            Call::Asked { tries, .. } => *tries,
-            _ => 1,
+        let (tries, waits) = match self.call(step, undo) {
+            Call::Asked { tries, .. } => (*tries, true),
+            Call::Again { tries, .. } => (*tries, false),
+            _ => (1, false),
         };
         let why = || reason.clone().unwrap_or_default();
         *self.call_mut(step, undo) = match outcome {
@@ -265,12 +291,21 @@ impl Instance {
             StepOutcome::Failed => Call::Failed { attempt },
             StepOutcome::TimedOut => Call::Unknown,
             StepOutcome::Skipped => Call::Skipped,
-            StepOutcome::Again => Call::Again {
+            StepOutcome::Again | StepOutcome::Late => Call::Again {
                 attempt,
                 tries,
                 reason: why(),
             },
         };
+        if !undo && outcome == StepOutcome::Late && waits {
+            self.perhaps_done(step);
+        }
+        if !undo && outcome == StepOutcome::Failed {
+            self.steps
+                .entry(step.to_owned())
+                .or_default()
+                .give_up(attempt);
+        }
         if let Some(data) = data {
             self.data = Some(data.clone());
         }
@@ -295,7 +330,7 @@ impl Instance {
                 }
                 Operation::Compensate => {
                     if let Call::Stuck { attempt, .. } = calls.action {
-                        calls.action = Call::Failed { attempt };
+                        calls.give_up(attempt);
                     }
                 }
                 Operation::Retry | Operation::Force => {}

@@ -108,6 +108,28 @@ fn orphaned(version: u32) -> SagaEvent {
         step: None,
         undo: false,
         reason: format!("version {version} of its definition is not part of the application"),
+        perhaps_done: false,
+    }
+}
+
+/// What a step goes on from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// The command was carried out, and this is known.
+    Reply,
+    /// Nothing was done.
+    Rejection,
+    /// It could not be processed: nothing was done.
+    Error,
+    /// There was no answer in time.
+    Nothing,
+    /// Time has passed, as it should.
+    Time,
+}
+
+impl Heard {
+    fn is_perhaps_done(self) -> bool {
+        matches!(self, Self::Reply | Self::Nothing)
     }
 }
 
@@ -161,16 +183,14 @@ impl Turn<'_> {
         }
         let data = self.data();
         let judged = self.definition.judge(step, undo, &data, answer);
-        let reply = match answer {
-            StepAnswer::Replied(reply) | StepAnswer::Rejected(reply) => Some(reply.clone()),
-            StepAnswer::Error(_) => None,
+        let (heard, reply) = match answer {
+            StepAnswer::Replied(reply) => (Heard::Reply, Some(reply.clone())),
+            StepAnswer::Rejected(reply) => (Heard::Rejection, Some(reply.clone())),
+            StepAnswer::Error(_) => (Heard::Error, None),
         };
         match judged {
-            Ok((next, data)) => {
-                let in_error = matches!(answer, StepAnswer::Error(_));
-                self.conclude(step, undo, next, in_error, reply, data);
-            }
-            Err(error) => self.need_help(step, undo, error.to_string()),
+            Ok((next, data)) => self.conclude(step, undo, next, heard, reply, data),
+            Err(error) => self.need_help(step, undo, error.to_string(), heard.is_perhaps_done()),
         }
     }
 
@@ -180,12 +200,14 @@ impl Turn<'_> {
         step: &str,
         undo: bool,
         next: Next,
-        in_error: bool,
+        heard: Heard,
         reply: Option<Json>,
         data: Option<Json>,
     ) {
         let (attempt, tries) = match self.state.call(step, undo) {
-            Call::Asked { attempt, tries } => (*attempt, *tries),
+            Call::Asked { attempt, tries } | Call::Again { attempt, tries, .. } => {
+                (*attempt, *tries)
+            }
             other => (other.attempt(), 1),
         };
         let outline = self.outline(step);
@@ -194,17 +216,24 @@ impl Turn<'_> {
         let last = last || (!undo && self.state.phase == Phase::Backward);
         let (outcome, reason) = match next {
             Next::Done => (StepOutcome::Done, None),
-            Next::Help(reason) => return self.need_help(step, undo, reason),
+            Next::Help(reason) => {
+                return self.need_help(step, undo, reason, heard.is_perhaps_done());
+            }
             Next::Fail(reason) | Next::Again(reason) if undo && last => {
-                return self.need_help(step, undo, reason);
+                return self.need_help(step, undo, reason, false);
             }
-            Next::Fail(reason) if undo => return self.need_help(step, undo, reason),
-            Next::Fail(reason) => (StepOutcome::Failed, Some(reason)),
+            Next::Fail(reason) if undo => return self.need_help(step, undo, reason, false),
+            Next::Again(reason) if !last && heard == Heard::Nothing => {
+                (StepOutcome::Late, Some(reason))
+            }
             Next::Again(reason) if !last => (StepOutcome::Again, Some(reason)),
-            Next::Again(reason) if in_error && self.state.phase == Phase::Forward => {
-                return self.need_help(step, undo, reason);
+            Next::Again(reason) if heard == Heard::Error && self.state.phase == Phase::Forward => {
+                return self.need_help(step, undo, reason, false);
             }
-            Next::Again(reason) => (StepOutcome::Failed, Some(reason)),
+            Next::Fail(reason) | Next::Again(reason) if heard == Heard::Nothing => {
+                return self.unanswered(step, reason, data);
+            }
+            Next::Fail(reason) | Next::Again(reason) => (StepOutcome::Failed, Some(reason)),
         };
         self.emit(SagaEvent::Answered {
             step: step.to_owned(),
@@ -215,7 +244,7 @@ impl Turn<'_> {
             reply,
             data,
         });
-        if outcome == StepOutcome::Again {
+        if matches!(outcome, StepOutcome::Again | StepOutcome::Late) {
             let between = outline.map_or(LONGEST_PAUSE, |outline| outline.between);
             let doubled = between.saturating_mul(1 << (tries - 1).min(20));
             let pause = doubled.min(LONGEST_PAUSE);
@@ -235,7 +264,7 @@ impl Turn<'_> {
                 }
             }
             (Some(step), TimerPurpose::Pause) => {
-                self.conclude(step, false, Next::Done, false, None, None);
+                self.conclude(step, false, Next::Done, Heard::Time, None, None);
             }
             (Some(step), TimerPurpose::Deadline) => self.time_out(step),
             (None, _) if self.state.phase == Phase::Forward => {
@@ -256,9 +285,8 @@ impl Turn<'_> {
             return;
         }
         match self.definition.timed_out(step, &self.data()) {
-            Ok((Next::Fail(reason), data)) => self.unanswered(step, reason, data),
-            Ok((next, data)) => self.conclude(step, false, next, false, None, data),
-            Err(error) => self.need_help(step, false, error.to_string()),
+            Ok((next, data)) => self.conclude(step, false, next, Heard::Nothing, None, data),
+            Err(error) => self.need_help(step, false, error.to_string(), true),
         }
     }
 
@@ -395,7 +423,7 @@ impl Turn<'_> {
             Ok(true) if outline.done => Some(StepOutcome::Done),
             Ok(true) => None,
             Ok(false) => Some(StepOutcome::Skipped),
-            Err(error) => return self.need_help(outline.name, false, error.to_string()),
+            Err(error) => return self.need_help(outline.name, false, error.to_string(), false),
         };
         if let Some(outcome) = outcome {
             self.emit(SagaEvent::Answered {
@@ -426,7 +454,7 @@ impl Turn<'_> {
                 command: question.command.to_owned(),
                 body: question.body,
             },
-            Err(error) => return self.need_help(step, undo, error.to_string()),
+            Err(error) => return self.need_help(step, undo, error.to_string(), false),
         };
         self.emit(asked);
         let within = self.outline(step).and_then(|outline| outline.within);
@@ -437,11 +465,12 @@ impl Turn<'_> {
         }
     }
 
-    fn need_help(&mut self, step: &str, undo: bool, reason: String) {
+    fn need_help(&mut self, step: &str, undo: bool, reason: String, perhaps_done: bool) {
         self.emit(SagaEvent::HelpNeeded {
             step: Some(step.to_owned()),
             undo,
             reason,
+            perhaps_done,
         });
     }
 
