@@ -238,3 +238,52 @@ fn a_step_that_was_not_answered_in_time_is_undone_whatever_that_means() {
         played.ends(SagaEnd::Undone);
     }
 }
+
+/// Attacks: once done, twice carried out. A command cannot be processed, the saga writes that down
+/// and will send another; the process dies before the first one is stored as finished, and then
+/// the first could be processed after all.
+#[test]
+fn a_command_that_was_given_up_is_not_sent_again_after_a_crash() {
+    let saga = || {
+        let fragile = Step::named("take", act("fragile")).attempts(3, Duration::from_secs(2));
+        Saga::named("given").step(fragile)
+    };
+    for seed in 0..10 {
+        let works_of = Works::new(seed);
+        let simulation = &works_of.simulation;
+        let process = simulation.process("first");
+        breaks("fragile");
+        simulation.run(async {
+            let opened = application(vec![saga()]);
+            let opened = opened.open_on(
+                works_of.engine.clone(),
+                process.world(),
+                NodeOptions::default(),
+            );
+            let node = opened.await.unwrap();
+            node.saga(&saga()).start("g", plan("p")).await.unwrap();
+            node.world().sleep(Duration::from_millis(300)).await;
+            let status = node.saga(&saga()).status("g").await.unwrap().unwrap();
+            assert!(status.steps[0].state.starts_with("to be tried again"));
+            std::mem::forget(node);
+        });
+        process.kill();
+        works("fragile");
+        works_of.run(vec![saga()], async |node| {
+            let outcome = node.saga(&saga()).outcome("g", PATIENCE).await.unwrap();
+            assert_eq!(outcome.end, SagaEnd::Completed);
+            node.world().sleep(Duration::from_secs(60)).await;
+            node.caught_up().await.unwrap();
+            assert_eq!(acted(node, "p").await, ["fragile"], "seed {seed}");
+            assert!(node.parked().is_empty(), "{:?}", node.parked());
+        });
+    }
+}
+
+fn pausing(version: u32) -> Saga<Plan> {
+    Saga::named("pausing")
+        .version(version)
+        .step(Step::named("first", act("a")).undo(act("undo a")))
+        .step(Step::pause("night", Duration::from_secs(3600)))
+        .step(Step::named("second", act("b")))
+}

@@ -152,6 +152,13 @@ impl Instance {
             .any(|it| it.step.as_deref() == Some(step) && it.undo == undo && it.purpose == purpose)
     }
 
+    /// Whether an answer to this command would be heard.
+    pub(crate) fn waits_for(&self, step: &str, undo: bool, attempt: u32) -> bool {
+        let open = matches!(self.phase, Phase::Forward | Phase::Backward);
+        let call = self.call(step, undo);
+        open && matches!(call, Call::Asked { attempt: asked, .. } if *asked == attempt)
+    }
+
     /// Steps, and undoings of steps, that need a person.
     pub(crate) fn stuck(&self) -> Vec<(String, bool)> {
         let mut all = Vec::new();

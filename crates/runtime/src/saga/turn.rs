@@ -176,9 +176,7 @@ impl Turn<'_> {
 
     fn answer(&mut self, step: &str, undo: bool, attempt: u32, answer: &StepAnswer) {
         // A repeated answer, or one that nobody waits for any more.
-        if !matches!(self.state.call(step, undo), Call::Asked { attempt: asked, .. } if *asked == attempt)
-            || matches!(self.state.phase, Phase::Ended(_))
-        {
+        if !self.state.waits_for(step, undo, attempt) {
             return;
         }
         let data = self.data();

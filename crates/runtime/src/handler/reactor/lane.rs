@@ -38,6 +38,8 @@ pub(super) type React =
 struct Waiting {
     delivered: Arc<Delivered>,
     reacted: Reacted,
+    /// Its commands may have been sent before.
+    again: bool,
 }
 
 /// Work that has ended.
@@ -54,6 +56,8 @@ struct Lane {
     status: Arc<LaneStatus>,
     /// Read up to here.
     cursor: Offset,
+    /// Others may have sent the commands of events up to here.
+    inherited: Offset,
     /// Events read and not all finished, ascending.
     open: VecDeque<(Offset, bool)>,
     /// Waiting events of entities that are worked on.
@@ -82,6 +86,7 @@ pub(super) async fn run(
         name,
         partition,
         cursor: Offset(0),
+        inherited: Offset(0),
         open: VecDeque::new(),
         keys: seeded(ground.world.random()),
         timers: Timers::new(ground.world.random()),
@@ -194,7 +199,11 @@ impl Lane {
                 return;
             }
             self.open.push_back((offset, false));
-            let waiting = Waiting { delivered, reacted };
+            let waiting = Waiting {
+                delivered,
+                reacted,
+                again: offset <= self.inherited,
+            };
             match self.keys.get_mut(&key) {
                 Some(queue) => queue.push_back(waiting),
                 None => {
@@ -256,7 +265,7 @@ impl Lane {
         keys.cloned().collect()
     }
 
-    fn job(&self, record: Arc<Record>) -> Job {
+    fn job(&self, record: Arc<Record>, again: bool) -> Job {
         Job {
             name: self.name.clone(),
             partition: self.partition,
@@ -264,13 +273,18 @@ impl Lane {
             status: self.status.clone(),
             record,
             timer: None,
+            again,
         }
     }
 
     /// Starts to send the commands that follow from an event.
     fn begin(&self, key: &Text, waiting: Waiting) {
-        let Waiting { delivered, reacted } = waiting;
-        let job = self.job(delivered.record().clone());
+        let Waiting {
+            delivered,
+            reacted,
+            again,
+        } = waiting;
+        let job = self.job(delivered.record().clone(), again);
         let react = self.react.clone();
         let (key, finished) = (key.clone(), self.finished.clone());
         let work = async move {
@@ -405,7 +419,11 @@ impl Lane {
             {
                 parked.unset.retain(|unset| *unset != offset);
             }
-            queue.push_back(Waiting { delivered, reacted });
+            queue.push_back(Waiting {
+                delivered,
+                reacted,
+                again: true,
+            });
         }
         self.work_on(key, queue);
     }

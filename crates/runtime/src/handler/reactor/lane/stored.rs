@@ -45,6 +45,7 @@ impl Lane {
         }
         // Ahead of the log: it was made from another one.
         let head = engine.safe_head(self.partition).await?;
+        self.inherited = head;
         let usable = checkpoint.filter(|(reached, _, _)| *reached <= head);
         // Numbers that were given before what was stored got lost must not come again: whoever knows
         // them would take a new timer for an old one.
