@@ -287,3 +287,57 @@ fn pausing(version: u32) -> Saga<Plan> {
         .step(Step::pause("night", Duration::from_secs(3600)))
         .step(Step::named("second", act("b")))
 }
+
+/// Attacks: what is set aside of one instance goes when another one ends, whose id its own begins
+/// with.
+#[test]
+fn the_end_of_an_instance_leaves_others_with_what_is_set_aside_for_them() {
+    let works = Works::new(3);
+    let process = works.simulation.process("first");
+    let ids: Vec<String> = (0..20).map(|n| format!("i {n}")).collect();
+    works.simulation.run(async {
+        let opened = application(vec![pausing(1)]);
+        let world = process.world();
+        let opened = opened.open_on(works.engine.clone(), world, NodeOptions::default());
+        let node = opened.await.unwrap();
+        for id in ids.iter().map(String::as_str).chain(["i"]) {
+            let pausing = node.saga(&pausing(1));
+            // Nothing of it has been sent when the process dies.
+            let _ = pausing.start(id, plan(id)).await;
+        }
+        std::mem::forget(node);
+    });
+    process.kill();
+    works.run(vec![pausing(2)], async |node| {
+        node.world().sleep(Duration::from_secs(5000)).await;
+        let saga = node.saga(&pausing(2));
+        for id in ids.iter().map(String::as_str).chain(["i"]) {
+            assert_eq!(state(node, &pausing(2), id).await, "needs_help");
+        }
+        let others = || {
+            let of_another = |key: &str| {
+                key.strip_prefix("pausing-i ")
+                    .is_some_and(|id| !id.starts_with("first"))
+            };
+            let parked = node.parked().into_iter().map(|it| it.key);
+            let mut others: Vec<String> = parked.filter(|key| of_another(key)).collect();
+            others.sort();
+            others
+        };
+        let before = others();
+        saga.act("i", Operation::Force).await.unwrap();
+        node.caught_up().await.unwrap();
+        assert_eq!(others(), before);
+        assert!(before.len() >= ids.len());
+    });
+    works.run(vec![pausing(1), pausing(2)], async |node| {
+        for id in &ids {
+            let saga = node.saga(&pausing(2));
+            saga.act(id, Operation::Retry).await.unwrap();
+            let outcome = saga.outcome(id, PATIENCE).await.unwrap();
+            assert_eq!(outcome.end, SagaEnd::Completed);
+            assert_eq!(acted(node, id).await, ["a", "b"]);
+        }
+        assert!(node.parked().is_empty());
+    });
+}

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::job::{Job, Reacted};
 use super::timers::{Due, Firing, Timers};
-use super::{LaneStatus, ParkedKey};
+use super::{LaneStatus, ParkedKey, STRAND};
 use crate::event::DecodeError;
 use crate::handler::{ByKind, Delivered, Fed, Feed, Ground, raised};
 use crate::owner::guard;
@@ -226,9 +226,9 @@ impl Lane {
         }
         let entity = Text::from(record.portable.entity.to_string());
         if reaction.unparks {
-            let timers = self.timers.parked().map(Firing::key);
-            let timers = timers.filter(|key| is_of(key, &entity));
-            for key in timers.chain(self.parked_of(&entity)) {
+            let timers = self.timers.parked();
+            let timers = timers.filter(|firing| firing.entity == entity[..]);
+            for key in timers.map(Firing::key).chain(self.parked_of(&entity)) {
                 let _ = self.status.retry.send(key);
             }
         }
@@ -396,7 +396,6 @@ impl Lane {
     async fn retry(&mut self, key: Text) {
         if self.timers.retry(&key) {
             self.store().await;
-            return;
         }
         if self.keys.contains_key(&key) {
             return;
@@ -461,7 +460,7 @@ fn react_to(react: &React, delivered: &Delivered) -> Reacted {
 /// Whether a key is an entity's, or of a part of what is done for it.
 fn is_of(key: &Text, entity: &Text) -> bool {
     let rest = key.strip_prefix(&entity[..]);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(STRAND))
 }
 
 /// What the order is kept for.
@@ -469,7 +468,7 @@ fn key_of(record: &Record, reacted: &Reacted) -> Text {
     let entity = &record.portable.entity;
     match reacted {
         Ok(Ok(reaction)) if !reaction.strand.is_empty() => {
-            format!("{entity} {}", reaction.strand).into()
+            format!("{entity}{STRAND}{}", reaction.strand).into()
         }
         _ => entity.to_string().into(),
     }

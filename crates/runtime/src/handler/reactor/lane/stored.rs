@@ -83,8 +83,7 @@ impl Lane {
         // A timer reads its event again when it fires.
         let oldest = self.timers.oldest().map_or(u64::MAX, |offset| offset.0 - 1);
         status.done.store(settled.min(oldest), Ordering::Relaxed);
-        let parked = self.timers.parked().cloned();
-        let parked = parked.map(|firing| (firing.key(), firing)).collect();
+        let parked = self.timers.parked().cloned().collect();
         *status
             .parked_timers
             .lock()
