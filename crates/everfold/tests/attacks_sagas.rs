@@ -341,3 +341,39 @@ fn the_end_of_an_instance_leaves_others_with_what_is_set_aside_for_them() {
         assert!(node.parked().is_empty());
     });
 }
+
+/// Attacks: an instance hangs for ever after a person has called it off, for what it waits for is
+/// set aside.
+#[test]
+fn what_waited_for_its_definition_is_tried_again_by_every_operation() {
+    for operation in [Operation::Retry, Operation::Skip, Operation::Compensate] {
+        let works = Works::new(4);
+        let process = works.simulation.process("first");
+        works.simulation.run(async {
+            let opened = application(vec![pausing(1)]);
+            let world = process.world();
+            let opened = opened.open_on(works.engine.clone(), world, NodeOptions::default());
+            let node = opened.await.unwrap();
+            node.saga(&pausing(1)).start("i", plan("i")).await.unwrap();
+            std::mem::forget(node);
+        });
+        process.kill();
+        works.run(vec![pausing(2)], async |node| {
+            helpless(node, &pausing(2), "i").await;
+            node.world().sleep(Duration::from_secs(60)).await;
+            assert_eq!(node.parked().len(), 1, "{:?}", node.parked());
+        });
+        works.run(vec![pausing(1), pausing(2)], async |node| {
+            let saga = node.saga(&pausing(2));
+            saga.act("i", operation).await.unwrap();
+            let end = saga.outcome("i", PATIENCE).await.unwrap().end;
+            let (expected, done) = match operation {
+                Operation::Compensate => (SagaEnd::Undone, ["a", "undo a"]),
+                _ => (SagaEnd::Completed, ["a", "b"]),
+            };
+            assert_eq!(end, expected, "{operation}");
+            assert_eq!(acted(node, "i").await, done, "{operation}");
+            assert!(node.parked().is_empty());
+        });
+    }
+}

@@ -156,16 +156,12 @@ fn follow(definitions: &Arc<Definitions>, instance: &EntityKey, event: &SagaEven
             cancelled: vec![Cancelled::All],
             ..Reaction::default()
         },
-        // What waited for its definition.
-        SagaEvent::Operated {
-            operation: Operation::Retry,
-        } => Reaction {
-            unparks: true,
+        // What waited for its definition: whatever a person decides, it has to be answered.
+        SagaEvent::Operated { operation } => Reaction {
+            unparks: *operation != Operation::Force,
             ..Reaction::default()
         },
-        SagaEvent::Begun { .. } | SagaEvent::HelpNeeded { .. } | SagaEvent::Operated { .. } => {
-            nothing()
-        }
+        SagaEvent::Begun { .. } | SagaEvent::HelpNeeded { .. } => nothing(),
     }
 }
 
