@@ -70,8 +70,9 @@ impl Job {
                     Ok(()) => return Ok(()),
                     Err(error) => error,
                 },
-                Ok(Err(error)) => CommandError::Encoding(error.to_string()),
-                Err(error) => error,
+                // The same event leads to the same again, and its timers are not known.
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(error) => return Err(error.to_string()),
             };
             // Trouble of the store passes, and must not park half the log.
             if !failure.is_passing() {

@@ -183,12 +183,14 @@ impl Lane {
         }
         let mut reacted = react_to(&self.react, &delivered);
         let offset = record.local.offset;
-        let unset = if offset > self.timers.taken() {
-            !self.set_timers(&record, &mut reacted)
-        } else {
-            false
-        };
         let key = key_of(&record, &reacted);
+        // Timers of what follows would take the place of those that are not known yet, or miss them.
+        let parked = self
+            .parked()
+            .get(&key)
+            .map(|parked| !parked.unset.is_empty());
+        let unset = offset > self.timers.taken()
+            && (parked.unwrap_or(false) || !self.set_timers(&record, &mut reacted));
         if let Some(parked) = self.parked().get_mut(&key) {
             if !parked.offsets.contains(&offset.0) {
                 parked.offsets.push(offset.0);
@@ -196,6 +198,13 @@ impl Lane {
             }
         } else {
             if is_nothing(&reacted) {
+                return;
+            }
+            if let Some(reason) = failure(&reacted).filter(|_| unset) {
+                self.park(&key, reason, &[offset.0]);
+                if let Some(parked) = self.parked().get_mut(&key) {
+                    parked.unset.push(offset.0);
+                }
                 return;
             }
             self.open.push_back((offset, false));
@@ -404,6 +413,7 @@ impl Lane {
             return;
         };
         let mut queue = VecDeque::new();
+        let mut known = true;
         for offset in parked.offsets {
             let engine = self.ground.engine.clone();
             let found = record_at(engine.as_ref(), self.partition, Offset(offset)).await;
@@ -412,11 +422,12 @@ impl Lane {
             };
             let delivered = Arc::new(Delivered::new(record.clone()));
             let mut reacted = react_to(&self.react, &delivered);
-            if parked.unset.contains(&offset)
-                && self.set_timers(&record, &mut reacted)
-                && let Some(parked) = self.parked().get_mut(&key)
-            {
-                parked.unset.retain(|unset| *unset != offset);
+            if parked.unset.contains(&offset) {
+                known = known && self.set_timers(&record, &mut reacted);
+                if known && let Some(parked) = self.parked().get_mut(&key) {
+                    parked.unset.retain(|unset| *unset != offset);
+                }
+                self.parked_changed = true;
             }
             queue.push_back(Waiting {
                 delivered,
@@ -471,6 +482,15 @@ fn key_of(record: &Record, reacted: &Reacted) -> Text {
             format!("{entity}{STRAND}{}", reaction.strand).into()
         }
         _ => entity.to_string().into(),
+    }
+}
+
+/// Why it is not known what follows from an event.
+fn failure(reacted: &Reacted) -> Option<String> {
+    match reacted {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(error) => Some(error.to_string()),
     }
 }
 
