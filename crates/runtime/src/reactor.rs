@@ -214,6 +214,16 @@ pub(crate) trait Outgoing: Send {
         false
     }
 
+    /// Whether it is still wanted, asked before it is sent once more: what was sent before may have
+    /// been given up meanwhile. Nothing if it always is.
+    fn still_wanted(
+        &self,
+        _: &Router,
+        _: &At,
+    ) -> Option<BoxFuture<'static, Result<bool, CommandError>>> {
+        None
+    }
+
     /// For the test kit: command name, target and JSON.
     fn inspect(&self) -> (String, EntityKey, serde_json::Value);
 }

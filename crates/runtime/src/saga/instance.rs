@@ -42,8 +42,22 @@ pub(crate) enum Phase {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Calls {
     pub(crate) action: Call,
+    /// Some command of the action may have been carried out, though it does not count as done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    perhaps_done: bool,
     #[serde(default, skip_serializing_if = "Call::is_idle")]
     pub(crate) undo: Call,
+}
+
+impl Calls {
+    /// There will be no other command.
+    fn give_up(&mut self, attempt: u32) {
+        self.action = if self.perhaps_done {
+            Call::Unknown
+        } else {
+            Call::Failed { attempt }
+        };
+    }
 }
 
 /// How a command stands. Attempts count all commands; tries count those since a person helped.
@@ -71,7 +85,6 @@ pub(crate) enum Call {
     /// Needs a person.
     Stuck {
         attempt: u32,
-        perhaps_done: bool,
         reason: String,
     },
 }
@@ -122,6 +135,10 @@ impl Instance {
         }
     }
 
+    fn perhaps_done(&mut self, step: &str) {
+        self.steps.entry(step.to_owned()).or_default().perhaps_done = true;
+    }
+
     fn stop_timers(&mut self, step: &str, undo: bool, purposes: &[TimerPurpose]) {
         self.timers.retain(|_, timer| {
             let other = timer.step.as_deref() != Some(step) || timer.undo != undo;
@@ -133,6 +150,13 @@ impl Instance {
         let mut timers = self.timers.values();
         timers
             .any(|it| it.step.as_deref() == Some(step) && it.undo == undo && it.purpose == purpose)
+    }
+
+    /// Whether an answer to this command would be heard.
+    pub(crate) fn waits_for(&self, step: &str, undo: bool, attempt: u32) -> bool {
+        let open = matches!(self.phase, Phase::Forward | Phase::Backward);
+        let call = self.call(step, undo);
+        open && matches!(call, Call::Asked { attempt: asked, .. } if *asked == attempt)
     }
 
     /// Steps, and undoings of steps, that need a person.
@@ -207,9 +231,8 @@ impl Instance {
                 self.phase = Phase::Backward;
                 self.reason.get_or_insert_with(|| reason.clone());
                 for calls in self.steps.values_mut() {
-                    // Its last command was not carried out, and there will be no other.
                     if let Call::Again { attempt, .. } = calls.action {
-                        calls.action = Call::Failed { attempt };
+                        calls.give_up(attempt);
                     }
                 }
                 let timers = std::mem::take(&mut self.timers);
@@ -230,8 +253,8 @@ impl Instance {
             SagaEvent::HelpNeeded {
                 step,
                 undo,
-                perhaps_done,
                 reason,
+                perhaps_done,
                 data,
                 ..
             } => match step {
@@ -239,10 +262,12 @@ impl Instance {
                     if let Some(data) = data {
                         self.data = Some(data.clone());
                     }
+                    if *perhaps_done && !undo {
+                        self.perhaps_done(step);
+                    }
                     let call = self.call_mut(step, *undo);
                     *call = Call::Stuck {
                         attempt: call.attempt(),
-                        perhaps_done: *perhaps_done,
                         reason: reason.clone(),
                     };
                     self.stop_timers(step, *undo, &ALL);
@@ -267,9 +292,10 @@ impl Instance {
         reason: &Option<String>,
         data: &Option<Json>,
     ) {
-        let tries = match self.call(step, undo) {
-            Call::Asked { tries, .. } => *tries,
-            _ => 1,
+        let (tries, waits) = match self.call(step, undo) {
+            Call::Asked { tries, .. } => (*tries, true),
+            Call::Again { tries, .. } => (*tries, false),
+            _ => (1, false),
         };
         let why = || reason.clone().unwrap_or_default();
         *self.call_mut(step, undo) = match outcome {
@@ -277,12 +303,21 @@ impl Instance {
             StepOutcome::Failed => Call::Failed { attempt },
             StepOutcome::TimedOut => Call::Unknown,
             StepOutcome::Skipped => Call::Skipped,
-            StepOutcome::Again => Call::Again {
+            StepOutcome::Again | StepOutcome::Late => Call::Again {
                 attempt,
                 tries,
                 reason: why(),
             },
         };
+        if !undo && outcome == StepOutcome::Late && waits {
+            self.perhaps_done(step);
+        }
+        if !undo && outcome == StepOutcome::Failed {
+            self.steps
+                .entry(step.to_owned())
+                .or_default()
+                .give_up(attempt);
+        }
         if let Some(data) = data {
             self.data = Some(data.clone());
         }
@@ -299,23 +334,21 @@ impl Instance {
         for calls in self.steps.values_mut() {
             match operation {
                 Operation::Skip => {
-                    for call in [&mut calls.action, &mut calls.undo] {
-                        match call {
-                            Call::Stuck {
-                                perhaps_done: true, ..
-                            } => *call = Call::Done,
-                            Call::Stuck { .. } => *call = Call::Skipped,
-                            _ => {}
-                        }
+                    if matches!(calls.action, Call::Stuck { .. }) {
+                        calls.action = match calls.perhaps_done {
+                            true => Call::Done,
+                            false => Call::Skipped,
+                        };
+                    }
+                    if matches!(calls.undo, Call::Stuck { .. }) {
+                        calls.undo = Call::Skipped;
                     }
                 }
-                Operation::Compensate => match calls.action {
-                    Call::Stuck {
-                        perhaps_done: true, ..
-                    } => calls.action = Call::Unknown,
-                    Call::Stuck { attempt, .. } => calls.action = Call::Failed { attempt },
-                    _ => {}
-                },
+                Operation::Compensate => {
+                    if let Call::Stuck { attempt, .. } = calls.action {
+                        calls.give_up(attempt);
+                    }
+                }
                 Operation::Retry | Operation::Force => {}
             }
         }

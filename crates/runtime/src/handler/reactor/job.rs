@@ -35,6 +35,8 @@ pub(super) struct Job {
     pub(super) status: Arc<LaneStatus>,
     pub(super) record: Arc<Record>,
     pub(super) timer: Option<Fired>,
+    /// Its commands may have been sent before.
+    pub(super) again: bool,
 }
 
 /// The timer whose commands are sent.
@@ -60,15 +62,17 @@ impl Job {
         }
         let mut reacted = first;
         let mut attempt = 1;
+        let mut sent_before = self.again;
         let mut pause = FIRST_PAUSE;
         loop {
             let failure = match reacted {
-                Ok(Ok(reaction)) => match self.send_all(reaction).await {
+                Ok(Ok(reaction)) => match self.send_all(reaction, sent_before).await {
                     Ok(()) => return Ok(()),
                     Err(error) => error,
                 },
-                Ok(Err(error)) => CommandError::Encoding(error.to_string()),
-                Err(error) => error,
+                // The same event leads to the same again, and its timers are not known.
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(error) => return Err(error.to_string()),
             };
             // Trouble of the store passes, and must not park half the log.
             if !failure.is_passing() {
@@ -84,13 +88,14 @@ impl Job {
                 return Err("the node is closing".into());
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
+            sent_before = true;
             reacted = again();
         }
     }
 
     /// Sends commands one after the other, each with an id derived from its place, so that a
     /// repeated one is recognised.
-    async fn send_all(&self, reaction: Reaction) -> Result<(), CommandError> {
+    async fn send_all(&self, reaction: Reaction, sent_before: bool) -> Result<(), CommandError> {
         let mut waiting: VecDeque<(Vec<u32>, Box<dyn Outgoing>)> = VecDeque::new();
         let place = |path: &[u32], index: usize| [path, &[index as u32]].concat();
         let timer = self.timer.as_ref().map(|fired| [TIMER, fired.index]);
@@ -100,6 +105,12 @@ impl Job {
         while let Some((path, outgoing)) = waiting.pop_front() {
             let envelope = self.envelope(&path, outgoing.as_ref());
             let at = At::of(self.record.clone());
+            if sent_before
+                && let Some(wanted) = outgoing.still_wanted(&self.ground.router, &at)
+                && !wanted.await?
+            {
+                continue;
+            }
             let sent = outgoing.send(self.ground.router.clone(), envelope, at);
             let outcome = match sent.await {
                 Err(CommandError::Settled(_)) => return Ok(()),

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::job::{Job, Reacted};
 use super::timers::{Due, Firing, Timers};
-use super::{LaneStatus, ParkedKey};
+use super::{LaneStatus, ParkedKey, STRAND};
 use crate::event::DecodeError;
 use crate::handler::{ByKind, Delivered, Fed, Feed, Ground, raised};
 use crate::owner::guard;
@@ -38,6 +38,8 @@ pub(super) type React =
 struct Waiting {
     delivered: Arc<Delivered>,
     reacted: Reacted,
+    /// Its commands may have been sent before.
+    again: bool,
 }
 
 /// Work that has ended.
@@ -54,6 +56,8 @@ struct Lane {
     status: Arc<LaneStatus>,
     /// Read up to here.
     cursor: Offset,
+    /// Others may have sent the commands of events up to here.
+    inherited: Offset,
     /// Events read and not all finished, ascending.
     open: VecDeque<(Offset, bool)>,
     /// Waiting events of entities that are worked on.
@@ -82,6 +86,7 @@ pub(super) async fn run(
         name,
         partition,
         cursor: Offset(0),
+        inherited: Offset(0),
         open: VecDeque::new(),
         keys: seeded(ground.world.random()),
         timers: Timers::new(ground.world.random()),
@@ -178,12 +183,14 @@ impl Lane {
         }
         let mut reacted = react_to(&self.react, &delivered);
         let offset = record.local.offset;
-        let unset = if offset > self.timers.taken() {
-            !self.set_timers(&record, &mut reacted)
-        } else {
-            false
-        };
         let key = key_of(&record, &reacted);
+        // Timers of what follows would take the place of those that are not known yet, or miss them.
+        let parked = self
+            .parked()
+            .get(&key)
+            .map(|parked| !parked.unset.is_empty());
+        let unset = offset > self.timers.taken()
+            && (parked.unwrap_or(false) || !self.set_timers(&record, &mut reacted));
         if let Some(parked) = self.parked().get_mut(&key) {
             if !parked.offsets.contains(&offset.0) {
                 parked.offsets.push(offset.0);
@@ -193,8 +200,19 @@ impl Lane {
             if is_nothing(&reacted) {
                 return;
             }
+            if let Some(reason) = failure(&reacted).filter(|_| unset) {
+                self.park(&key, &record, reason, &[offset.0]);
+                if let Some(parked) = self.parked().get_mut(&key) {
+                    parked.unset.push(offset.0);
+                }
+                return;
+            }
             self.open.push_back((offset, false));
-            let waiting = Waiting { delivered, reacted };
+            let waiting = Waiting {
+                delivered,
+                reacted,
+                again: offset <= self.inherited,
+            };
             match self.keys.get_mut(&key) {
                 Some(queue) => queue.push_back(waiting),
                 None => {
@@ -255,7 +273,7 @@ impl Lane {
         keys.map(|(key, _)| key.clone()).collect()
     }
 
-    fn job(&self, record: Arc<Record>) -> Job {
+    fn job(&self, record: Arc<Record>, again: bool) -> Job {
         Job {
             name: self.name.clone(),
             partition: self.partition,
@@ -263,13 +281,18 @@ impl Lane {
             status: self.status.clone(),
             record,
             timer: None,
+            again,
         }
     }
 
     /// Starts to send the commands that follow from an event.
     fn begin(&self, key: &Text, waiting: Waiting) {
-        let Waiting { delivered, reacted } = waiting;
-        let job = self.job(delivered.record().clone());
+        let Waiting {
+            delivered,
+            reacted,
+            again,
+        } = waiting;
+        let job = self.job(delivered.record().clone(), again);
         let react = self.react.clone();
         let (key, finished) = (key.clone(), self.finished.clone());
         let work = async move {
@@ -383,7 +406,6 @@ impl Lane {
     async fn retry(&mut self, key: Text) {
         if self.timers.retry(&key) {
             self.store().await;
-            return;
         }
         if self.keys.contains_key(&key) {
             return;
@@ -392,6 +414,7 @@ impl Lane {
             return;
         };
         let mut queue = VecDeque::new();
+        let mut known = true;
         for offset in parked.offsets {
             let engine = self.ground.engine.clone();
             let found = record_at(engine.as_ref(), self.partition, Offset(offset)).await;
@@ -400,13 +423,18 @@ impl Lane {
             };
             let delivered = Arc::new(Delivered::new(record.clone()));
             let mut reacted = react_to(&self.react, &delivered);
-            if parked.unset.contains(&offset)
-                && self.set_timers(&record, &mut reacted)
-                && let Some(parked) = self.parked().get_mut(&key)
-            {
-                parked.unset.retain(|unset| *unset != offset);
+            if parked.unset.contains(&offset) {
+                known = known && self.set_timers(&record, &mut reacted);
+                if known && let Some(parked) = self.parked().get_mut(&key) {
+                    parked.unset.retain(|unset| *unset != offset);
+                }
+                self.parked_changed = true;
             }
-            queue.push_back(Waiting { delivered, reacted });
+            queue.push_back(Waiting {
+                delivered,
+                reacted,
+                again: true,
+            });
         }
         self.work_on(key, queue);
     }
@@ -446,9 +474,18 @@ fn key_of(record: &Record, reacted: &Reacted) -> Text {
     let entity = &record.portable.entity;
     match reacted {
         Ok(Ok(reaction)) if !reaction.strand.is_empty() => {
-            format!("{entity} {}", reaction.strand).into()
+            format!("{entity}{STRAND}{}", reaction.strand).into()
         }
         _ => entity.to_string().into(),
+    }
+}
+
+/// Why it is not known what follows from an event.
+fn failure(reacted: &Reacted) -> Option<String> {
+    match reacted {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(error) => Some(error.to_string()),
     }
 }
 

@@ -102,6 +102,8 @@ impl Lane {
                         ground,
                         status,
                         record,
+                        // A timer's command is wanted until its saga says otherwise.
+                        again: false,
                         timer: Some(Fired {
                             number,
                             index: due.index,

@@ -45,6 +45,7 @@ impl Lane {
         }
         // Ahead of the log: it was made from another one.
         let head = engine.safe_head(self.partition).await?;
+        self.inherited = head;
         let usable = checkpoint.filter(|(reached, _, _)| *reached <= head);
         // Numbers that were given before what was stored got lost must not come again: whoever knows
         // them would take a new timer for an old one.
@@ -82,8 +83,7 @@ impl Lane {
         // A timer reads its event again when it fires.
         let oldest = self.timers.oldest().map_or(u64::MAX, |offset| offset.0 - 1);
         status.done.store(settled.min(oldest), Ordering::Relaxed);
-        let parked = self.timers.parked().cloned();
-        let parked = parked.map(|firing| (firing.key(), firing)).collect();
+        let parked = self.timers.parked().cloned().collect();
         *status
             .parked_timers
             .lock()
