@@ -146,3 +146,56 @@ fn timers_of_events_that_were_set_aside_are_set_when_these_are_tried_again() {
         });
     }
 }
+
+/// Attacks: a node that was without its partition for a while goes on from what it remembers. Its
+/// appends have no known outcome, another node takes over, lets timers fire and sets others, and
+/// then the first one claims again.
+#[test]
+fn a_node_that_claims_again_knows_what_another_did_meanwhile() {
+    for seed in 0..10 {
+        let simulation = Simulation::new(seed);
+        let world = simulation.world();
+        simulation.run(async {
+            let inner: Arc<dyn Engine> = Arc::new(Memory::new(world.clone(), 1).unwrap());
+            let faulty = Arc::new(Faulty::new(inner.clone(), world.clone(), Odds::default()));
+            let engine: Arc<dyn Engine> = faulty.clone();
+            let first = open(true, &engine, world.clone()).await;
+            wind(&first, "k", "a", 10).await;
+            wind(&first, "k", "late", 300).await;
+            world.sleep(Duration::from_secs(3)).await;
+            let second = open(true, &inner, world.clone()).await;
+            for name in ["b", "c", "d"] {
+                wind(&second, "k", name, 10).await;
+            }
+            world.sleep(Duration::from_secs(30)).await;
+            for seconds in 1..=6 {
+                wind(&second, "k", "often", seconds).await;
+                world.sleep(Duration::from_secs(10)).await;
+            }
+            wind(&second, "k", "late", 600).await;
+            second.caught_up().await.unwrap();
+            world.sleep(Duration::from_secs(3)).await;
+            let mut expected: Vec<String> =
+                ["a", "b", "c", "d"].map(|it| format!("{it} 10")).into();
+            expected.extend((1..=6).map(|seconds| format!("often {seconds}")));
+            assert_eq!(rang(&second, "k").await, expected);
+            faulty.lose_appends();
+            let name = "lost".to_owned();
+            let lost = Wind { name, seconds: 1 };
+            first.entity::<Clock>("k").send(lost).await.unwrap_err();
+            faulty.heal();
+            world.sleep(Duration::from_secs(2)).await;
+            for name in ["e", "f"] {
+                wind(&first, "k", name, 10).await;
+                expected.push(format!("{name} 10"));
+            }
+            world.sleep(Duration::from_secs(200)).await;
+            assert_eq!(rang(&first, "k").await, expected, "seed {seed}");
+            world.sleep(Duration::from_secs(1000)).await;
+            expected.push("late 600".to_owned());
+            assert_eq!(rang(&first, "k").await, expected, "seed {seed}");
+            second.close().await;
+            first.close().await;
+        });
+    }
+}

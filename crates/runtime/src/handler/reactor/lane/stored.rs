@@ -53,6 +53,7 @@ impl Lane {
         let (reached, taken, next) = usable.unwrap_or((Offset(0), Offset(0), unknown));
         (self.stored, self.cursor) = (reached, reached);
         self.timers.resume(taken, next);
+        self.parked().clear();
         if usable.is_some() {
             self.parked().extend(parked);
             for (key, value) in timers {
@@ -91,14 +92,18 @@ impl Lane {
     }
 
     pub(super) async fn store(&mut self) {
+        let Some(epoch) = self.ground.epoch(self.partition) else {
+            return;
+        };
+        if self.epoch != Some(epoch) {
+            self.outdated = true;
+            return;
+        }
         let reached = *self.status.reached.borrow();
         let changed = self.parked_changed || self.timers.is_changed();
         if reached == self.stored && !changed {
             return;
         }
-        let Some(epoch) = self.ground.epoch(self.partition) else {
-            return;
-        };
         let (timers, taken) = self.timers.take_changes();
         let mut changes = vec![(
             Bytes::from_static(CHECKPOINT),
