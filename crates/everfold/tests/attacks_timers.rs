@@ -10,11 +10,13 @@
 mod faulty;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use everfold::engine::World;
-use everfold::engine::engine::Engine;
+use everfold::engine::engine::*;
 use everfold::engine::memory::Memory;
+use everfold::engine::slot::Partition;
+use everfold::engine::{Offset, World};
 use everfold::prelude::*;
 use everfold::{Node, NodeOptions};
 use everfold_sim::Simulation;
@@ -198,4 +200,56 @@ fn a_node_that_claims_again_knows_what_another_did_meanwhile() {
             first.close().await;
         });
     }
+}
+
+/// An engine whose log seems to be empty for the first one that asks, if a test says so.
+struct Behind {
+    inner: Arc<dyn Engine>,
+    lies: AtomicBool,
+}
+
+impl Engine for Behind {
+    fn safe_head(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, ReadError>> {
+        if self.lies.swap(false, Ordering::SeqCst) {
+            return Box::pin(async { Ok(Offset(0)) });
+        }
+        self.inner.safe_head(partition)
+    }
+
+    everfold::engine::forward! {
+        identity limits claim renew release confirm append put read wait indexes_entities read_entity revision get scan doctor durability close
+    }
+}
+
+/// Attacks: timers of another log come back. What is stored is ahead of the log, as after a restore
+/// of the log alone, and the lane begins anew beside it.
+#[test]
+fn timers_stored_of_another_log_do_not_come_back() {
+    let simulation = Simulation::new(1);
+    let world = simulation.world();
+    let memory: Arc<dyn Engine> = Arc::new(Memory::new(world.clone(), 1).unwrap());
+    let process = simulation.process("first");
+    simulation.run(async {
+        let node = open(true, &memory, process.world()).await;
+        wind(&node, "k", "a", 100).await;
+        world.sleep(Duration::from_secs(3)).await;
+        wind(&node, "k", "a", 1000).await;
+        std::mem::forget(node);
+    });
+    process.kill();
+    simulation.run(async {
+        let behind: Arc<dyn Engine> = Arc::new(Behind {
+            inner: memory.clone(),
+            lies: AtomicBool::new(true),
+        });
+        let node = open(true, &behind, world.clone()).await;
+        world.sleep(Duration::from_secs(3)).await;
+        node.close().await;
+        let node = open(true, &memory, world.clone()).await;
+        world.sleep(Duration::from_secs(500)).await;
+        assert!(rang(&node, "k").await.is_empty());
+        world.sleep(Duration::from_secs(1000)).await;
+        assert_eq!(rang(&node, "k").await, ["a 1000"]);
+        node.close().await;
+    });
 }

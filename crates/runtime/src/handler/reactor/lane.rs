@@ -68,6 +68,8 @@ struct Lane {
     stored: Offset,
     parked_changed: bool,
     removed: Vec<Text>,
+    /// What is stored is of another log and goes with the first change.
+    obsolete: bool,
     /// The last attempt to store has failed; timers wait for the next.
     unstored: bool,
     /// The ownership that the lane has begun with. What is known holds for it alone: before the next
@@ -124,6 +126,7 @@ async fn serve(
         stored: Offset(0),
         parked_changed: false,
         removed: Vec::new(),
+        obsolete: false,
         unstored: false,
         epoch: None,
         outdated: false,

@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use everfold_engine::engine::{Area, Put, PutError, ReadError};
+use everfold_engine::engine::{Area, Put, PutError, ReadError, Revision};
 use everfold_engine::{Bytes, Offset, Text};
 
 use super::Lane;
@@ -47,6 +47,7 @@ impl Lane {
         let head = engine.safe_head(self.partition).await?;
         self.inherited = head;
         let usable = checkpoint.filter(|(reached, _, _)| *reached <= head);
+        self.obsolete = usable.is_none() && self.revision > Revision(0);
         // Numbers that were given before what was stored got lost must not come again: whoever knows
         // them would take a new timer for an old one.
         let unknown = self.ground.world.now().0.max(1) as u64;
@@ -124,7 +125,7 @@ impl Lane {
             epoch,
             incarnation: self.ground.engine.identity().incarnation,
             previous: self.revision,
-            clear: false,
+            clear: self.obsolete,
             changes,
         };
         let result = self.ground.engine.put(put).await;
@@ -133,6 +134,7 @@ impl Lane {
             Ok(revision) => {
                 self.revision = revision;
                 self.stored = reached;
+                self.obsolete = false;
                 self.parked_changed = false;
                 self.settle();
                 self.send_fired();
