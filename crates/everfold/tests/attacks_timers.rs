@@ -8,11 +8,13 @@
 )]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use everfold::engine::World;
-use everfold::engine::engine::Engine;
+use everfold::engine::engine::*;
 use everfold::engine::memory::Memory;
+use everfold::engine::slot::Partition;
+use everfold::engine::{Offset, World};
 use everfold::prelude::*;
 use everfold::{Node, NodeOptions};
 use everfold_sim::Simulation;
@@ -142,4 +144,109 @@ fn timers_of_events_that_were_set_aside_are_set_when_these_are_tried_again() {
             node.close().await;
         });
     }
+}
+
+/// Attacks: a node that was without its partition for a while goes on from what it remembers. Its
+/// appends have no known outcome, another node takes over, lets timers fire and sets others, and
+/// then the first one claims again.
+#[test]
+fn a_node_that_claims_again_knows_what_another_did_meanwhile() {
+    for seed in 0..10 {
+        let simulation = Simulation::new(seed);
+        let world = simulation.world();
+        simulation.run(async {
+            let inner: Arc<dyn Engine> = Arc::new(Memory::new(world.clone(), 1).unwrap());
+            let faulty = Arc::new(Faulty::new(inner.clone(), world.clone(), Odds::default()));
+            let engine: Arc<dyn Engine> = faulty.clone();
+            let first = open(true, &engine, world.clone()).await;
+            wind(&first, "k", "a", 10).await;
+            wind(&first, "k", "late", 300).await;
+            world.sleep(Duration::from_secs(3)).await;
+            let second = open(true, &inner, world.clone()).await;
+            for name in ["b", "c", "d"] {
+                wind(&second, "k", name, 10).await;
+            }
+            world.sleep(Duration::from_secs(30)).await;
+            for seconds in 1..=6 {
+                wind(&second, "k", "often", seconds).await;
+                world.sleep(Duration::from_secs(10)).await;
+            }
+            wind(&second, "k", "late", 600).await;
+            second.caught_up().await.unwrap();
+            world.sleep(Duration::from_secs(3)).await;
+            let mut expected: Vec<String> =
+                ["a", "b", "c", "d"].map(|it| format!("{it} 10")).into();
+            expected.extend((1..=6).map(|seconds| format!("often {seconds}")));
+            assert_eq!(rang(&second, "k").await, expected);
+            faulty.lose_appends();
+            let name = "lost".to_owned();
+            let lost = Wind { name, seconds: 1 };
+            first.entity::<Clock>("k").send(lost).await.unwrap_err();
+            faulty.heal();
+            world.sleep(Duration::from_secs(2)).await;
+            for name in ["e", "f"] {
+                wind(&first, "k", name, 10).await;
+                expected.push(format!("{name} 10"));
+            }
+            world.sleep(Duration::from_secs(200)).await;
+            assert_eq!(rang(&first, "k").await, expected, "seed {seed}");
+            world.sleep(Duration::from_secs(1000)).await;
+            expected.push("late 600".to_owned());
+            assert_eq!(rang(&first, "k").await, expected, "seed {seed}");
+            second.close().await;
+            first.close().await;
+        });
+    }
+}
+
+/// An engine whose log seems to be empty for the first one that asks, if a test says so.
+struct Behind {
+    inner: Arc<dyn Engine>,
+    lies: AtomicBool,
+}
+
+impl Engine for Behind {
+    fn safe_head(&self, partition: Partition) -> BoxFuture<'_, Result<Offset, ReadError>> {
+        if self.lies.swap(false, Ordering::SeqCst) {
+            return Box::pin(async { Ok(Offset(0)) });
+        }
+        self.inner.safe_head(partition)
+    }
+
+    everfold::engine::forward! {
+        identity limits claim renew release confirm append put read wait indexes_entities read_entity revision get scan doctor durability close
+    }
+}
+
+/// Attacks: timers of another log come back. What is stored is ahead of the log, as after a restore
+/// of the log alone, and the lane begins anew beside it.
+#[test]
+fn timers_stored_of_another_log_do_not_come_back() {
+    let simulation = Simulation::new(1);
+    let world = simulation.world();
+    let memory: Arc<dyn Engine> = Arc::new(Memory::new(world.clone(), 1).unwrap());
+    let process = simulation.process("first");
+    simulation.run(async {
+        let node = open(true, &memory, process.world()).await;
+        wind(&node, "k", "a", 100).await;
+        world.sleep(Duration::from_secs(3)).await;
+        wind(&node, "k", "a", 1000).await;
+        std::mem::forget(node);
+    });
+    process.kill();
+    simulation.run(async {
+        let behind: Arc<dyn Engine> = Arc::new(Behind {
+            inner: memory.clone(),
+            lies: AtomicBool::new(true),
+        });
+        let node = open(true, &behind, world.clone()).await;
+        world.sleep(Duration::from_secs(3)).await;
+        node.close().await;
+        let node = open(true, &memory, world.clone()).await;
+        world.sleep(Duration::from_secs(500)).await;
+        assert!(rang(&node, "k").await.is_empty());
+        world.sleep(Duration::from_secs(1000)).await;
+        assert_eq!(rang(&node, "k").await, ["a 1000"]);
+        node.close().await;
+    });
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use everfold_engine::engine::{Engine, ReadError, ReadLimit, Revision};
+use everfold_engine::engine::{Engine, Epoch, ReadError, ReadLimit, Revision};
 use everfold_engine::map::{Map, seeded};
 use everfold_engine::record::Kind;
 use everfold_engine::slot::Partition;
@@ -68,8 +68,14 @@ struct Lane {
     stored: Offset,
     parked_changed: bool,
     removed: Vec<Text>,
+    /// What is stored is of another log and goes with the first change.
+    obsolete: bool,
     /// The last attempt to store has failed; timers wait for the next.
     unstored: bool,
+    /// The ownership that the lane has begun with. What is known holds for it alone: before the next
+    /// one another node may have gone on.
+    epoch: Option<Epoch>,
+    outdated: bool,
 }
 
 pub(super) async fn run(
@@ -80,6 +86,31 @@ pub(super) async fn run(
     status: Arc<LaneStatus>,
     mut retries: mpsc::UnboundedReceiver<Text>,
 ) {
+    loop {
+        let (name, ground, react) = (name.clone(), ground.clone(), react.clone());
+        let ended = serve(name, partition, ground, react, status.clone(), &mut retries);
+        if ended.await == Ended::Stopped {
+            return;
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Ended {
+    Stopped,
+    /// The partition was claimed again.
+    Outdated,
+}
+
+/// Runs under one ownership.
+async fn serve(
+    name: Text,
+    partition: Partition,
+    ground: Ground,
+    react: Arc<React>,
+    status: Arc<LaneStatus>,
+    retries: &mut mpsc::UnboundedReceiver<Text>,
+) -> Ended {
     let mut stop = ground.stop.clone();
     let (finished, mut finishes) = mpsc::unbounded_channel();
     let mut lane = Lane {
@@ -95,23 +126,27 @@ pub(super) async fn run(
         stored: Offset(0),
         parked_changed: false,
         removed: Vec::new(),
+        obsolete: false,
         unstored: false,
+        epoch: None,
+        outdated: false,
         ground: ground.clone(),
         react,
         status,
     };
     let loaded = async {
         ground.owned(partition).await;
+        lane.epoch = ground.epoch(partition);
         while lane.load().await.is_err() {
             ground.world.sleep(PAUSE).await;
         }
     };
     tokio::select! { biased;
-        () = raised(&mut stop) => return,
+        () = raised(&mut stop) => return Ended::Stopped,
         () = loaded => {}
     }
     let Some(feed) = ground.feeds.get(partition.index()).cloned() else {
-        return;
+        return Ended::Stopped;
     };
     lane.send_fired();
     let mut tick = ground.world.sleep(CHECKPOINT_EVERY);
@@ -145,10 +180,14 @@ pub(super) async fn run(
                 next = Box::pin(read(feed.clone(), lane.cursor, ground.clone()));
             }
         }
+        if lane.outdated {
+            return Ended::Outdated;
+        }
         lane.publish();
     }
     // What was sent is known by its id; what is not finished is sent again after the next start.
     lane.store().await;
+    Ended::Stopped
 }
 
 async fn read(feed: Arc<Feed>, cursor: Offset, ground: Ground) -> Arc<Fed> {

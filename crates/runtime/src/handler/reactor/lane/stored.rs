@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use everfold_engine::engine::{Area, Put, PutError, ReadError};
+use everfold_engine::engine::{Area, Put, PutError, ReadError, Revision};
 use everfold_engine::{Bytes, Offset, Text};
 
 use super::Lane;
@@ -47,12 +47,14 @@ impl Lane {
         let head = engine.safe_head(self.partition).await?;
         self.inherited = head;
         let usable = checkpoint.filter(|(reached, _, _)| *reached <= head);
+        self.obsolete = usable.is_none() && self.revision > Revision(0);
         // Numbers that were given before what was stored got lost must not come again: whoever knows
         // them would take a new timer for an old one.
         let unknown = self.ground.world.now().0.max(1) as u64;
         let (reached, taken, next) = usable.unwrap_or((Offset(0), Offset(0), unknown));
         (self.stored, self.cursor) = (reached, reached);
         self.timers.resume(taken, next);
+        self.parked().clear();
         if usable.is_some() {
             self.parked().extend(parked);
             for (key, value) in timers {
@@ -91,14 +93,18 @@ impl Lane {
     }
 
     pub(super) async fn store(&mut self) {
+        let Some(epoch) = self.ground.epoch(self.partition) else {
+            return;
+        };
+        if self.epoch != Some(epoch) {
+            self.outdated = true;
+            return;
+        }
         let reached = *self.status.reached.borrow();
         let changed = self.parked_changed || self.timers.is_changed();
         if reached == self.stored && !changed {
             return;
         }
-        let Some(epoch) = self.ground.epoch(self.partition) else {
-            return;
-        };
         let (timers, taken) = self.timers.take_changes();
         let mut changes = vec![(
             Bytes::from_static(CHECKPOINT),
@@ -119,7 +125,7 @@ impl Lane {
             epoch,
             incarnation: self.ground.engine.identity().incarnation,
             previous: self.revision,
-            clear: false,
+            clear: self.obsolete,
             changes,
         };
         let result = self.ground.engine.put(put).await;
@@ -128,6 +134,7 @@ impl Lane {
             Ok(revision) => {
                 self.revision = revision;
                 self.stored = reached;
+                self.obsolete = false;
                 self.parked_changed = false;
                 self.settle();
                 self.send_fired();
