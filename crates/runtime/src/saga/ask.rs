@@ -48,6 +48,7 @@ pub(crate) trait Asking<D>: Send + Sync {
     fn kind(&self) -> Option<&'static str>;
 }
 
+type Make<D, T> = Box<dyn Fn(&D) -> T + Send + Sync>;
 type OnAnswer<D, A> = Box<dyn Fn(&mut D, A) -> Next + Send + Sync>;
 
 struct Meaning<D, Reply, Rejection> {
@@ -104,7 +105,7 @@ fn answer<Reply: Serialize, Rejection: Serialize>(
 
 /// A command to one entity, and what its answers mean for the saga.
 pub struct AskEntity<D, E: Decide<C>, C: Command> {
-    make: Box<dyn Fn(&D) -> Outbound<E, C> + Send + Sync>,
+    make: Make<D, Outbound<E, C>>,
     means: Meaning<D, E::Reply, E::Rejection>,
 }
 
@@ -185,7 +186,7 @@ impl<D, E: Decide<C>, C: Command> Asking<D> for AskEntity<D, E, C> {
 
 /// A command to several entities of one tag, and what its answers mean for the saga.
 pub struct AskTogether<D, C: DecideTogether> {
-    make: Box<dyn Fn(&D) -> C + Send + Sync>,
+    make: Make<D, C>,
     means: Meaning<D, C::Reply, C::Rejection>,
 }
 
