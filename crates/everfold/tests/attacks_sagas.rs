@@ -509,3 +509,33 @@ fn whatever_happens_all_is_done_once_or_undone() {
         });
     }
 }
+
+/// Attacks: a step that needs help holds up the undoing, and can only be skipped, or done after all.
+#[test]
+fn a_step_that_needs_help_can_be_called_off_while_its_saga_is_undone() {
+    let issued = |what: &str| {
+        let what = what.to_owned();
+        everfold::testing::issued::<Part>("p", Act { what })
+    };
+    let left = Step::named("left", act("left").replied(|_, _| help("look")));
+    let saga = Saga::named("both")
+        .step(Step::named("first", act("first")).undo(act("undo first")))
+        .parallel([
+            left.undo(act("undo left")),
+            Step::named("right", act("right")),
+        ]);
+    everfold::testing::saga(saga)
+        .begins(plan("p"))
+        .asks([issued("first")])
+        .replies("first", 1usize)
+        .asks([issued("left"), issued("right")])
+        .replies("left", 2usize)
+        .rejects("right", "no")
+        .needs_help("look")
+        .asks([])
+        .operated(Operation::Compensate)
+        .asks([issued("undo left"), issued("undo first")])
+        .replies("left", 3usize)
+        .replies("first", 4usize)
+        .ends(SagaEnd::Undone);
+}

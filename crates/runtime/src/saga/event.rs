@@ -167,7 +167,8 @@ pub enum Operation {
     /// Go on without what needs help. A step that was skipped is not undone later: whoever skips it
     /// has seen to it.
     Skip,
-    /// Go no further, and undo what was done or may have been done.
+    /// Go no further, and undo what was done or may have been done; also of a saga that is being
+    /// undone, if a step of it needs help.
     Compensate,
     /// End it as it stands: nothing more is sent.
     Force,
