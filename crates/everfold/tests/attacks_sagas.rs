@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use everfold::engine::engine::Engine;
+use everfold::engine::World;
+use everfold::engine::engine::*;
 use everfold::engine::memory::Memory;
 use everfold::prelude::*;
-use everfold::{Node, NodeOptions, Operation, SagaEnd, SagaRejection, SendError};
+use everfold::{Node, NodeOptions, Operation, SagaEnd, SagaRejection, SendError, StateOptions};
 use everfold_sim::Simulation;
 use serde::{Deserialize, Serialize};
 
@@ -376,4 +377,165 @@ fn what_waited_for_its_definition_is_tried_again_by_every_operation() {
             assert!(node.parked().is_empty());
         });
     }
+}
+
+/// An engine whose puts of handlers fail, or happen without an answer.
+struct Forgetful {
+    inner: Arc<dyn Engine>,
+    world: Arc<dyn World>,
+}
+
+impl Engine for Forgetful {
+    fn put(&self, put: Put) -> BoxFuture<'_, Result<Revision, PutError>> {
+        Box::pin(async move {
+            if !put.area.name.starts_with("reactor/") && !put.area.name.starts_with("view/") {
+                return self.inner.put(put).await;
+            }
+            let dice = self.world.random() % 100;
+            let lost = || Err(PutError::Unavailable("the connection broke".into()));
+            if dice < 20 {
+                return lost();
+            }
+            let put = self.inner.put(put).await;
+            if dice < 40 { lost() } else { put }
+        })
+    }
+
+    everfold::engine::forward! {
+        identity limits claim renew release confirm append read safe_head wait indexes_entities read_entity revision get scan doctor durability close
+    }
+}
+
+fn tangled() -> Saga<Plan> {
+    let step = |what: &'static str, undo: &'static str| {
+        Step::named(what, act(what))
+            .undo(act(undo))
+            .attempts(2, SECOND)
+    };
+    Saga::named("tangled")
+        .step(step("a", "undo a"))
+        .parallel([
+            step("b", "undo b").within(Duration::from_secs(5)),
+            step("tangle", "undo tangle"),
+            Step::pause("pause", Duration::from_secs(2)),
+        ])
+        .step(step("c", "undo c").when(|plan| plan.part.ends_with('1')))
+        .step(step("d", "undo d"))
+        .deadline(Duration::from_secs(40))
+}
+
+/// Attacks: everything at once. Processes die, puts fail or lose their answers, entities leave
+/// memory, steps break and work again, persons act in any state: whatever was done is done once,
+/// and by the end all of it, or undone once.
+#[test]
+fn whatever_happens_all_is_done_once_or_undone() {
+    for seed in 0..60 {
+        let works_of = Works::new(seed);
+        let (simulation, world) = (&works_of.simulation, works_of.simulation.world());
+        let engine: Arc<dyn Engine> = Arc::new(Forgetful {
+            inner: works_of.engine.clone(),
+            world: world.clone(),
+        });
+        let options = || NodeOptions {
+            state: StateOptions {
+                memory_bytes: 1,
+                ..StateOptions::default()
+            },
+            ..NodeOptions::default()
+        };
+        let mut ids: Vec<String> = Vec::new();
+        for life in 0..5 {
+            let process = simulation.process(&format!("life {life}"));
+            simulation.run(async {
+                let opened = application(vec![tangled()]);
+                let node = opened.open_on(engine.clone(), process.world(), options());
+                let node = node.await.unwrap();
+                let saga = node.saga(&tangled());
+                for n in 0..world.random() % 6 {
+                    match world.random() % 6 {
+                        0 => breaks("tangle"),
+                        1 => works("tangle"),
+                        2 if !ids.is_empty() => {
+                            let id = &ids[world.random() as usize % ids.len()];
+                            let operations =
+                                [Operation::Retry, Operation::Compensate, Operation::Retry];
+                            let operation = operations[world.random() as usize % 3];
+                            let _ = saga.act(id, operation).await;
+                        }
+                        _ => {
+                            let id = format!("{life}-{n}");
+                            saga.start(&id, plan(&id)).await.unwrap();
+                            saga.start(&id, plan(&id)).await.unwrap();
+                            ids.push(id);
+                        }
+                    }
+                    let millis = world.random() % 4000;
+                    world.sleep(Duration::from_millis(millis)).await;
+                }
+                std::mem::forget(node);
+            });
+            process.kill();
+        }
+        works("tangle");
+        works_of.run(vec![tangled()], async |node| {
+            let saga = node.saga(&tangled());
+            for id in &ids {
+                let mut end = saga.outcome(id, Duration::from_secs(100)).await;
+                while end.is_err() {
+                    let _ = saga.act(id, Operation::Retry).await;
+                    end = saga.outcome(id, Duration::from_secs(100)).await;
+                }
+                let done = acted(node, id).await;
+                let mut left = done.clone();
+                left.retain(|what| !what.starts_with("undo"));
+                let once: BTreeSet<String> = left.iter().cloned().collect();
+                assert_eq!(once.len(), left.len(), "seed {seed}, {id}: {done:?}");
+                let undone = done.iter().filter_map(|what| what.strip_prefix("undo "));
+                for what in undone {
+                    let place = left.iter().position(|it| it == what);
+                    left.remove(place.unwrap_or_else(|| panic!("seed {seed}, {id}: {done:?}")));
+                }
+                left.sort();
+                let expected: &[&str] = match end.unwrap().end {
+                    SagaEnd::Completed if id.ends_with('1') => &["a", "b", "c", "d", "tangle"],
+                    SagaEnd::Completed => &["a", "b", "d", "tangle"],
+                    _ => &[],
+                };
+                assert_eq!(left, expected, "seed {seed}, {id}: {done:?}");
+            }
+            node.caught_up().await.unwrap();
+            assert!(node.sagas("", 100).is_empty(), "seed {seed}");
+            assert!(node.parked().is_empty(), "seed {seed}: {:?}", node.parked());
+        });
+    }
+}
+
+/// Attacks: a step that needs help holds up the undoing, and can only be skipped, or done after all.
+#[test]
+fn a_step_that_needs_help_can_be_called_off_while_its_saga_is_undone() {
+    let issued = |what: &str| {
+        let what = what.to_owned();
+        everfold::testing::issued::<Part>("p", Act { what })
+    };
+    let left = Step::named("left", act("left").replied(|_, _| help("look")));
+    let saga = Saga::named("both")
+        .step(Step::named("first", act("first")).undo(act("undo first")))
+        .parallel([
+            left.undo(act("undo left")),
+            Step::named("right", act("right")),
+        ]);
+    everfold::testing::saga(saga)
+        .begins(plan("p"))
+        .asks([issued("first")])
+        .replies("first", 1usize)
+        .asks([issued("left"), issued("right")])
+        .replies("left", 2usize)
+        .rejects("right", "no")
+        .needs_help("look")
+        .asks([])
+        .operated(Operation::Compensate)
+        .asks([issued("undo left"), issued("undo first")])
+        .replies("left", 3usize)
+        .replies("first", 4usize)
+        .ends(SagaEnd::Undone);
 }

@@ -7,6 +7,8 @@
     reason = "in a test a fault is a panic; each test uses its part of what they share"
 )]
 
+mod faulty;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,6 +20,7 @@ use everfold::engine::{Offset, World};
 use everfold::prelude::*;
 use everfold::{Node, NodeOptions};
 use everfold_sim::Simulation;
+use faulty::{Faulty, Odds};
 
 #[derive(Key, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ClockId(String);

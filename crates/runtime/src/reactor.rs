@@ -106,7 +106,8 @@ impl Reaction {
     /// one entity fire in the order in which they are due. `name` is the timer's within this reactor
     /// and the event's entity: a later one of the same name takes its place, [`cancel`] stops it.
     ///
-    /// Once it is due a timer is not called back: whoever decides the command has to look at its
+    /// Once it is due a timer is not called back, also not while it waits for its turn or is parked:
+    /// whoever decides the command has to look at its
     /// state. A timer fires once, but perhaps again if the engine lost what the reactor had stored
     /// beside the log. The event has to stay in the log until then, so it holds back trimming.
     ///
@@ -270,7 +271,9 @@ type React = dyn Fn(&Delivered) -> Result<Reaction, DecodeError> + Send + Sync;
 /// A handler that turns events into commands.
 ///
 /// Order is kept per entity that the events come from. A command that fails is tried again with
-/// growing pauses, then its entity's events are parked, in order, for a person.
+/// growing pauses, then its entity's events are parked, in order, for a person; trouble of the store
+/// is waited out. A reaction is pure: an event that it panics on, or that cannot be read, is parked at
+/// once, and its timers and those of later events of the entity are set when it is tried again.
 pub struct Reactor {
     pub(crate) name: Text,
     pub(crate) subscriptions: Vec<Subscription>,

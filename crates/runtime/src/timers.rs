@@ -10,7 +10,9 @@ pub enum TimerClock {
     #[default]
     World,
     /// From an event's effective time, by a clock that the application moves: for histories that
-    /// are played in a time of their own.
+    /// are played in a time of their own. All timers count in it, the pauses between the attempts of
+    /// a saga's step and its time limits too: while the clock stands, nothing is tried again and
+    /// nothing times out. Events inherit the effective time of what they follow from.
     Driven(DataClock),
 }
 

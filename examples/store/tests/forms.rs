@@ -13,7 +13,7 @@ use everfold_store::customer::{Customer, CustomerId, Open, Release, ReleaseCredi
 use everfold_store::money::Money;
 use everfold_store::order::{Cancel, Order, OrderId, OrderState, Place, Reason};
 use everfold_store::{boundary, reactions};
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
 
 fn money(text: &str) -> Money {
     text.parse().expect("an amount")
@@ -120,16 +120,16 @@ async fn fifty_orders_at_once_for_the_credit_of_ten() {
         let node = Arc::new(open(application).await);
         let customer = node.entity::<Customer>("c");
         customer.send(opening("100.00")).await.expect("a customer");
-        let mut all = JoinSet::new();
-        for n in 0..50 {
-            let node = node.clone();
-            all.spawn(async move {
-                let order = node.entity::<Order>(format!("o-{n}"));
-                order.send(placing("c", "10.00")).await.map(drop)
-            });
-        }
-        while let Some(placed) = all.join_next().await {
-            placed.expect("no panic").expect("an order");
+        let orders: Vec<_> = (0..50)
+            .map(|n| node.entity::<Order>(format!("o-{n}")))
+            .collect();
+        // Sent when they are made futures, and answered in any order.
+        let sent: Vec<_> = orders
+            .iter()
+            .map(|order| order.send(placing("c", "10.00")).into_future())
+            .collect();
+        for placed in sent {
+            placed.await.expect("an order");
         }
         node.caught_up().await.expect("handlers catch up");
         let mut approved = 0;
@@ -147,17 +147,20 @@ async fn fifty_orders_at_once_for_the_credit_of_ten() {
     let node = Arc::new(open(boundary::application()).await);
     let opened = boundary::open(&node, &"c".into(), &opening("100.00")).await;
     opened.expect("a customer");
-    let mut all = JoinSet::new();
-    for n in 0..50 {
-        let node = node.clone();
-        all.spawn(async move {
+    let racers = (0..50).map(|n| {
+        let (node, world) = (node.clone(), node.world().clone());
+        let (decided, decision) = oneshot::channel();
+        let race = async move {
             let place = placing("c", "10.00");
-            boundary::place(&node, &format!("o-{n}").into(), &place).await
-        });
-    }
+            let order = format!("o-{n}").into();
+            let _ = decided.send(boundary::place(&node, &order, &place).await);
+        };
+        world.spawn("racer", Box::pin(race));
+        decision
+    });
     let mut approved = 0;
-    while let Some(placed) = all.join_next().await {
-        let state = placed.expect("no panic").expect("a decision");
+    for decision in racers.collect::<Vec<_>>() {
+        let state = decision.await.expect("no panic").expect("a decision");
         approved += u32::from(state == OrderState::Approved);
     }
     assert_eq!(approved, 10);

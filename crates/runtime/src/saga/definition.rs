@@ -94,8 +94,10 @@ impl<D: SagaData> Saga<D> {
         }
     }
 
-    /// The version of the definition, from 1. An instance keeps to the version that it has begun
-    /// with: as long as there are some, an application has the older definition beside the newer one.
+    /// The version of the definition, from 1. Whoever adds, removes, renames or moves steps gives it a
+    /// new one: nobody checks that, and instances under way would go on by the changed steps, those
+    /// removed never undone. An instance keeps to the version that it has begun with: as long as there
+    /// are some, an application has the older definition beside the newer one.
     pub fn version(mut self, version: u32) -> Self {
         self.version = version;
         self
@@ -107,7 +109,8 @@ impl<D: SagaData> Saga<D> {
     }
 
     /// The next steps, all at the same time; the saga goes on when all of them are done. If one
-    /// fails, it waits for the others before it undoes them.
+    /// fails, those that are done are undone at once, each of the others when it is answered, and the
+    /// steps before only when all of these are undone.
     pub fn parallel(mut self, steps: impl IntoIterator<Item = Step<D>>) -> Self {
         self.groups.push(steps.into_iter().collect());
         self

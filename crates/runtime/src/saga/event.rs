@@ -170,7 +170,8 @@ pub enum Operation {
     /// Go on as if what needs help were done, or undone. If it may really be done, it is undone
     /// like any step should the saga have to go back.
     Skip,
-    /// Go no further, and undo what was done or may have been done.
+    /// Go no further, and undo what was done or may have been done; also of a saga that is being
+    /// undone, if a step of it needs help.
     Compensate,
     /// End it as it stands: nothing more is sent.
     Force,

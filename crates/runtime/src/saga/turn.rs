@@ -325,15 +325,17 @@ impl Turn<'_> {
     }
 
     fn operate(&mut self, operation: Operation) -> Result<(), SagaRejection> {
+        let stuck = self.state.stuck();
+        // A step that needs help holds up its undoing as well.
+        let holds_up = stuck.iter().any(|(_, undo)| !undo);
         match self.state.phase {
             Phase::New => return Err(SagaRejection::NotBegun),
             Phase::Ended(_) => return Err(SagaRejection::Ended),
-            Phase::Backward if operation == Operation::Compensate => {
+            Phase::Backward if operation == Operation::Compensate && !holds_up => {
                 return Err(SagaRejection::UndoneAlready);
             }
             Phase::Forward | Phase::Backward => {}
         }
-        let stuck = self.state.stuck();
         let idle = stuck.is_empty() && self.state.help.is_none();
         if idle && matches!(operation, Operation::Retry | Operation::Skip) {
             return Err(SagaRejection::NeedsNoHelp);
@@ -346,6 +348,7 @@ impl Turn<'_> {
                 }
             }
             Operation::Skip => {}
+            Operation::Compensate if self.state.phase == Phase::Backward => {}
             Operation::Compensate => self.emit(SagaEvent::Undoing {
                 reason: "a person has called it off".to_owned(),
             }),
