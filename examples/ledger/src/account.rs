@@ -10,6 +10,7 @@ use crate::amount::{Amount, Balance};
 
 mod commands;
 mod event;
+mod expiry;
 mod holds;
 mod recent;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 
 pub use commands::{AccountRejection, ChangeOverdraft, Close, Open};
 pub use event::AccountEvent;
+pub use expiry::expire_holds;
 pub use holds::{Expire, HoldEnd, HoldRejection, HoldState, PlaceHold, Release};
 pub(crate) use recent::Passed;
 use recent::Recent;
@@ -29,6 +31,9 @@ use recent::Recent;
 pub struct AccountId(String);
 
 impl AccountId {
+    /// No longer than this, so that what is kept beside an account can have a name too.
+    pub(crate) const MOST_BYTES: usize = 200;
+
     /// The tag between the braces, if there is one.
     pub fn tag(&self) -> Option<&str> {
         tag(&self.0)
@@ -42,7 +47,8 @@ impl AccountId {
     /// Braces name a tag, once, or are absent: anything else would be kept where nobody looks.
     pub(crate) fn is_well_formed(&self) -> bool {
         let braces = self.0.matches(['{', '}']).count();
-        !self.0.is_empty() && (braces == 0 || braces == 2 && self.tag().is_some())
+        let fits = (1..=Self::MOST_BYTES).contains(&self.0.len());
+        fits && (braces == 0 || braces == 2 && self.tag().is_some())
     }
 }
 
