@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use everfold::engine::Text;
 use everfold::engine::slot::tag;
 use everfold::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ use recent::Recent;
 /// The text between the braces is its *tag*: accounts that share one live side by side, so that a
 /// transfer between them is one atomic change. An id without braces is a tag of its own.
 #[derive(Key, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AccountId(String);
+pub struct AccountId(Text);
 
 impl AccountId {
     /// No longer than this, so that what is kept beside an account can have a name too.
@@ -54,7 +55,7 @@ impl AccountId {
 
 /// Identifies a transfer: chosen by whoever asks for it, never used for another one.
 #[derive(Key, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TransferId(String);
+pub struct TransferId(Text);
 
 /// Identifies a hold within its account.
 #[derive(Key, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -176,23 +176,19 @@ pub struct Transfer {
 
 impl Transfer {
     fn rule(&self, from: &Account, to: &Account) -> Ruling<AccountEvent> {
-        let (amount, transfer) = (self.amount, self.transfer.clone());
+        let amount = self.amount;
         check_way(&self.from, &self.to, Way::Together)?;
-        let same = Passed::Paid {
-            amount,
-            to: self.to.clone(),
-        };
-        if is_repeated(from, &transfer, &same)? {
+        let same = |passed: &Passed| matches!(passed, Passed::Paid { amount: paid, to } if *paid == amount && *to == self.to);
+        if is_repeated(from, &self.transfer, same)? {
             return Ok(None);
         }
         payer(from)?;
         payee(to, amount)?;
         funds(from, amount)?;
-        let to = self.to.clone();
         Ok(Some(AccountEvent::Debited {
-            transfer,
+            transfer: self.transfer.clone(),
             amount,
-            to,
+            to: self.to.clone(),
         }))
     }
 }
@@ -209,12 +205,12 @@ fn check_way(from: &AccountId, to: &AccountId, way: Way) -> Result<(), TransferR
 fn is_repeated(
     from: &Account,
     transfer: &TransferId,
-    same: &Passed,
+    same: impl Fn(&Passed) -> bool,
 ) -> Result<bool, TransferRejection> {
     match from.passed(transfer) {
         None if from.sent(transfer).is_some() => Err(TransferRejection::TransferIdReused),
         None => Ok(false),
-        Some(passed) if passed == same => Ok(true),
+        Some(passed) if same(passed) => Ok(true),
         Some(_) => Err(TransferRejection::TransferIdReused),
     }
 }
@@ -260,7 +256,7 @@ impl Capture {
             amount,
             to: self.to.clone(),
         };
-        if is_repeated(from, &transfer, &same)? {
+        if is_repeated(from, &transfer, |passed| *passed == same)? {
             return Ok(None);
         }
         payer(from)?;
