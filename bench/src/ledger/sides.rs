@@ -15,7 +15,7 @@ use crate::order::ORDERS;
 use crate::running::Running;
 
 /// Where the runtime keeps the views' rows.
-const VIEW_AREAS: &[&str] = &["view/balances/1", "view/books/1"];
+const VIEW_AREAS: &[&str] = &["view/balances/1", "view/books/2"];
 /// So many accounts share a tag. As many accounts as there are orders in the log.
 const BRANCH: usize = 10;
 /// No transfer is refused: what is measured is what is done.

@@ -30,6 +30,6 @@ pub(crate) use read::{Strength, Watch};
 pub(crate) use residents::Residents;
 pub(crate) use router::Router;
 pub use router::Sent;
-pub(crate) use single::{command_digest, context, draft, guard, not_json, to_json};
+pub(crate) use single::{command_digest, context, digest_of, draft, guard, not_json, to_json};
 pub(crate) use snapshot::Loader;
 pub(crate) use work::{Answer, Desk, Draft, Envelope, Ruling, Work};

@@ -55,7 +55,7 @@ impl NewEvent {
     /// # Errors
     /// [`CommandError::Encoding`] if a field cannot be written as JSON.
     pub fn of<V: Event>(event: &V) -> Result<Self, CommandError> {
-        let draft = draft(&EntityKey::new("", ""), event)?;
+        let draft = draft(EntityKey::new("", ""), event)?;
         Ok(Self {
             id: None,
             event_type: draft.event_type,

@@ -15,8 +15,8 @@ use crate::error::{CommandError, SendError};
 use crate::key::Key;
 use crate::node::Node;
 use crate::owner::{
-    Answer, Desk, Draft, Envelope, Residents, Router, Ruling, Sent, Work, command_digest, context,
-    draft, guard, not_json, to_json,
+    Answer, Desk, Draft, Envelope, Residents, Router, Ruling, Sent, Work, context, digest_of,
+    draft, guard, to_json,
 };
 use crate::schema::AnyState;
 use crate::sending::Sending;
@@ -68,6 +68,10 @@ fn key_of<E: Entity>(id: &E::Id) -> EntityKey {
     EntityKey::new(Text::from_static(E::NAME), id.as_text())
 }
 
+fn is_key_of<E: Entity>(key: &EntityKey, id: &str) -> bool {
+    &key.id[..] == id && key.tenant.is_empty() && &key.kind[..] == E::NAME
+}
+
 /// The states of the members of a command.
 pub struct States<'a> {
     residents: &'a Residents,
@@ -77,11 +81,10 @@ pub struct States<'a> {
 impl States<'_> {
     /// The state of a member; `None` if the command does not name it as one.
     pub fn of<E: Entity>(&self, id: &E::Id) -> Option<&E> {
-        let key = key_of::<E>(id);
-        let member = self.members.contains(&key);
-        member
-            .then(|| self.residents.state::<E>(&key).ok())?
-            .map(|(state, _)| state)
+        let is_it = |key: &&EntityKey| is_key_of::<E>(key, id.as_text());
+        let member = self.members.iter().find(is_it)?;
+        let state = self.residents.state::<E>(member).ok();
+        state.map(|(state, _)| state)
     }
 }
 
@@ -90,7 +93,7 @@ type Change = Box<dyn FnOnce(&mut AnyState) + std::marker::Send>;
 /// What several entities decided as one: events of each and a reply, or a rejection.
 #[must_use = "a decision counts only when it is returned"]
 pub struct Joint<Reply, Rejection> {
-    events: Vec<(EntityKey, Result<Draft, CommandError>, Change)>,
+    events: Vec<(Result<Draft, CommandError>, Change)>,
     verdict: Result<Reply, Rejection>,
 }
 
@@ -113,14 +116,13 @@ impl<Reply, Rejection> Joint<Reply, Rejection> {
 
     /// And this happened to a member.
     pub fn emit<E: Evolve>(mut self, id: &E::Id, event: E::Event) -> Self {
-        let key = key_of::<E>(id);
-        let draft = draft(&key, &event);
+        let draft = draft(key_of::<E>(id), &event);
         let change: Change = Box::new(move |state: &mut AnyState| {
             if let Some(state) = state.downcast_mut::<E>() {
                 state.evolve(&event);
             }
         });
-        self.events.push((key, draft, change));
+        self.events.push((draft, change));
         self
     }
 }
@@ -206,7 +208,8 @@ struct JointWork<C: DecideTogether> {
     envelope: Envelope,
     members: Vec<EntityKey>,
     command: C,
-    changes: Vec<(EntityKey, Change)>,
+    /// By the place of the member that changes.
+    changes: Vec<(usize, Change)>,
     verdict: Option<Result<C::Reply, C::Rejection>>,
     answer: oneshot::Sender<Answered<C>>,
 }
@@ -221,9 +224,7 @@ impl<C: DecideTogether> Work for JointWork<C> {
     }
 
     fn digest(&self) -> Result<u128, CommandError> {
-        let mut body = Vec::new();
-        self.command.encode(&mut body).map_err(not_json)?;
-        Ok(command_digest(C::NAME, &self.members, &body))
+        digest_of(&self.command, &self.members)
     }
 
     fn decide(&mut self, desk: &Desk<'_>) -> Result<Ruling, CommandError> {
@@ -244,13 +245,18 @@ impl<C: DecideTogether> Work for JointWork<C> {
         let mut drafts = Vec::with_capacity(joint.events.len());
         let (rejected, reply) = match &joint.verdict {
             Ok(reply) => {
-                for (key, draft, change) in joint.events {
-                    if !self.members.contains(&key) {
-                        let reason = format!("{key} has events but is no member of the command");
+                for (draft, change) in joint.events {
+                    let draft = draft?;
+                    let is_it = |member: &EntityKey| *member == draft.entity;
+                    let Some(member) = self.members.iter().position(is_it) else {
+                        let reason = format!(
+                            "{} has events but is no member of the command",
+                            draft.entity
+                        );
                         return Err(CommandError::Conflict(reason));
-                    }
-                    drafts.push(draft?);
-                    self.changes.push((key, change));
+                    };
+                    drafts.push(draft);
+                    self.changes.push((member, change));
                 }
                 (false, remembered.then(|| to_json(reply)).transpose()?)
             }
@@ -265,9 +271,10 @@ impl<C: DecideTogether> Work for JointWork<C> {
     }
 
     fn evolve(&mut self, residents: &mut Residents) -> Result<(), CommandError> {
-        for (key, change) in self.changes.drain(..) {
-            let state = residents.get_mut(&key)?.state.as_mut();
-            guard(&key, || change(state))?;
+        for (member, change) in self.changes.drain(..) {
+            let key = &self.members[member];
+            let state = residents.get_mut(key)?.state.as_mut();
+            guard(key, || change(state))?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use everfold::engine::Text;
 use everfold::engine::slot::tag;
 use everfold::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use crate::amount::{Amount, Balance};
 
 mod commands;
 mod event;
+mod expiry;
 mod holds;
 mod recent;
 #[cfg(test)]
@@ -17,6 +19,7 @@ mod tests;
 
 pub use commands::{AccountRejection, ChangeOverdraft, Close, Open};
 pub use event::AccountEvent;
+pub use expiry::expire_holds;
 pub use holds::{Expire, HoldEnd, HoldRejection, HoldState, PlaceHold, Release};
 pub(crate) use recent::Passed;
 use recent::Recent;
@@ -26,9 +29,12 @@ use recent::Recent;
 /// The text between the braces is its *tag*: accounts that share one live side by side, so that a
 /// transfer between them is one atomic change. An id without braces is a tag of its own.
 #[derive(Key, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AccountId(String);
+pub struct AccountId(Text);
 
 impl AccountId {
+    /// No longer than this, so that what is kept beside an account can have a name too.
+    pub(crate) const MOST_BYTES: usize = 200;
+
     /// The tag between the braces, if there is one.
     pub fn tag(&self) -> Option<&str> {
         tag(&self.0)
@@ -42,13 +48,14 @@ impl AccountId {
     /// Braces name a tag, once, or are absent: anything else would be kept where nobody looks.
     pub(crate) fn is_well_formed(&self) -> bool {
         let braces = self.0.matches(['{', '}']).count();
-        !self.0.is_empty() && (braces == 0 || braces == 2 && self.tag().is_some())
+        let fits = (1..=Self::MOST_BYTES).contains(&self.0.len());
+        fits && (braces == 0 || braces == 2 && self.tag().is_some())
     }
 }
 
 /// Identifies a transfer: chosen by whoever asks for it, never used for another one.
 #[derive(Key, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TransferId(String);
+pub struct TransferId(Text);
 
 /// Identifies a hold within its account.
 #[derive(Key, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

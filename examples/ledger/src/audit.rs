@@ -35,6 +35,8 @@ pub struct Audited {
     pub in_transit: Balance,
     /// Transfers that have come to their payee.
     pub transfers: u64,
+    /// Those of them that went from one tag to another.
+    pub between_tags: u64,
     /// Transfers that have left and neither come nor come back.
     pub on_their_way: u64,
     /// Accounts that were opened.
@@ -195,6 +197,7 @@ impl Audit {
                 return Err(Fault::Unfounded { transfer });
             }
             found.transfers += u64::from(seen.came);
+            found.between_tags += u64::from(seen.came && seen.taken_in);
             found.on_their_way += u64::from(under_way);
         }
         let accounts = self.accounts.values().map(|kept| kept.balance);

@@ -3,7 +3,8 @@
 //!
 //! - [`amount`]: what moves, and what an account stands at
 //! - [`account`]: balances, overdraft limits, holds
-//! - [`transfer`]: from one account to another, in one atomic change where both share a tag
+//! - [`transfer`]: from one account to another, in one atomic change where both share a tag, as a
+//!   saga where they do not
 //! - [`transit`]: where money is on its way from one tag to another
 //! - [`views`]: balances, and the books over all accounts
 //! - [`audit`]: the same promises checked over the log itself
@@ -28,6 +29,8 @@ pub fn application() -> Application {
     Application::new("ledger")
         .entity::<account::Account>()
         .entity::<transit::Transit>()
+        .saga(transfer::between_tags())
+        .reactor(account::expire_holds())
         .view(views::balances())
         .view(views::books())
 }

@@ -3,7 +3,22 @@
 //! Which [`Way`] a transfer goes depends on the two ids alone. Accounts of one tag change together,
 //! in one unit of the log ([`Transfer`], [`Capture`]). Between tags money goes through the
 //! in-transit accounts: [`Dispatch`] from the payer, [`Deliver`] to the payee, and then [`Settle`]
-//! tells the payer; or [`GiveBack`] takes it back. Each of these is one unit that balances by itself.
+//! tells the payer; or [`GiveBack`] takes it back. Each of these is one unit that balances by itself;
+//! the saga [`between_tags`] asks for them in order.
+//!
+//! [`transfer`] takes any transfer, goes the way that its ids say, and gives one answer. What names
+//! accounts of different tags is never decided as one, not even where both happen to lie in one
+//! partition: that another partitioning refuses must not depend on this one.
+//!
+//! Two things stay refused:
+//!
+//! - A [`Capture`] between tags ([`TransferRejection::OtherWay`]). A capture ends its hold and pays
+//!   in the same unit; a payee of another tag may refuse when the hold has long ended, and what comes
+//!   back could not be set aside again, as it may be beyond the limit or out of its time by then.
+//!   Release the hold and transfer, or capture to an account of the payer's tag and transfer from
+//!   there.
+//! - An id that comes again for something else ([`TransferRejection::TransferIdReused`]), within the
+//!   payer's tag, or at the payee's account while that remembers it.
 
 use everfold::prelude::*;
 use everfold::{DecideTogether, Joint, Members, States};
@@ -12,11 +27,15 @@ use serde::{Deserialize, Serialize};
 use crate::account::{Account, AccountEvent, AccountId, HoldId, NotOpen, Passed, TransferId};
 use crate::amount::{Amount, Balance};
 
+mod asking;
 mod between;
+mod saga;
 #[cfg(test)]
 mod tests;
 
+pub use asking::{Transferred, Transferring, transfer};
 pub use between::{Deliver, Dispatch, GiveBack, NotDelivered, Settle};
+pub use saga::{DEPARTURE, Moving, between_tags};
 
 /// How money gets from one account to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +105,9 @@ pub enum TransferRejection {
     /// Asked back before it had left.
     #[error("the transfer was taken back")]
     TakenBack,
+    /// It had not left when its time was over.
+    #[error("the money could not leave in time; ask again under another id")]
+    TimedOut,
     /// Not in place, and not ended lately.
     #[error("there is no such hold on the payer's account")]
     UnknownHold,
@@ -154,23 +176,19 @@ pub struct Transfer {
 
 impl Transfer {
     fn rule(&self, from: &Account, to: &Account) -> Ruling<AccountEvent> {
-        let (amount, transfer) = (self.amount, self.transfer.clone());
+        let amount = self.amount;
         check_way(&self.from, &self.to, Way::Together)?;
-        let same = Passed::Paid {
-            amount,
-            to: self.to.clone(),
-        };
-        if is_repeated(from, &transfer, &same)? {
+        let same = |passed: &Passed| matches!(passed, Passed::Paid { amount: paid, to } if *paid == amount && *to == self.to);
+        if is_repeated(from, &self.transfer, same)? {
             return Ok(None);
         }
         payer(from)?;
         payee(to, amount)?;
         funds(from, amount)?;
-        let to = self.to.clone();
         Ok(Some(AccountEvent::Debited {
-            transfer,
+            transfer: self.transfer.clone(),
             amount,
-            to,
+            to: self.to.clone(),
         }))
     }
 }
@@ -187,12 +205,12 @@ fn check_way(from: &AccountId, to: &AccountId, way: Way) -> Result<(), TransferR
 fn is_repeated(
     from: &Account,
     transfer: &TransferId,
-    same: &Passed,
+    same: impl Fn(&Passed) -> bool,
 ) -> Result<bool, TransferRejection> {
     match from.passed(transfer) {
         None if from.sent(transfer).is_some() => Err(TransferRejection::TransferIdReused),
         None => Ok(false),
-        Some(passed) if passed == same => Ok(true),
+        Some(passed) if same(passed) => Ok(true),
         Some(_) => Err(TransferRejection::TransferIdReused),
     }
 }
@@ -238,7 +256,7 @@ impl Capture {
             amount,
             to: self.to.clone(),
         };
-        if is_repeated(from, &transfer, &same)? {
+        if is_repeated(from, &transfer, |passed| *passed == same)? {
             return Ok(None);
         }
         payer(from)?;

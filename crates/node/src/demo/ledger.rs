@@ -15,6 +15,8 @@ pub struct Settings {
     pub accounts: u64,
     /// How many transfers are asked for.
     pub transfers: u64,
+    /// Of a hundred transfers, so many are to go from one branch to another.
+    pub cross: u64,
     /// What they are drawn from.
     pub seed: u64,
     /// When the directory was begun, in milliseconds since 1970: part of every command's id, so
@@ -29,6 +31,7 @@ impl directory::Settings for Settings {
         let options = [
             ("--accounts", self.accounts, asked.accounts),
             ("--transfers", self.transfers, asked.transfers),
+            ("--cross", self.cross, asked.cross),
             ("--seed", self.seed, asked.seed),
         ];
         let differ = options.iter().filter(|(_, there, asked)| there != asked);

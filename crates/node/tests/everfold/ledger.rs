@@ -18,6 +18,8 @@ fn arguments<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         "60",
         "--transfers",
         "1500",
+        "--cross",
+        "20",
         "--seed",
         "7",
         "--data",
@@ -31,6 +33,7 @@ fn comparable(figures: &Value) -> Value {
     let names = [
         "transfers",
         "accepted",
+        "between_tags",
         "rejected",
         "balanced",
         "accounts",
@@ -45,9 +48,10 @@ fn comparable(figures: &Value) -> Value {
         .collect()
 }
 
-/// The transfers that left an account and those that came to one, as the log has them.
+/// The transfers that left an account and have not come back, and those that came to an account, as
+/// the log has them.
 fn moved(data: &str) -> (Vec<String>, Vec<String>) {
-    let events = |kind: &str| {
+    let events = |kind: &str| -> Vec<String> {
         let output = run(&["events", "--data", data, "--type", kind, "--json"]);
         assert!(output.status.success());
         let text = String::from_utf8(output.stdout).unwrap();
@@ -57,7 +61,12 @@ fn moved(data: &str) -> (Vec<String>, Vec<String>) {
         });
         events.collect()
     };
-    (events("Debited"), events("Credited"))
+    let (mut left, mut came) = (events("Debited"), events("Credited"));
+    let returned = events("Returned");
+    left.extend(events("Dispatched"));
+    left.retain(|transfer| !returned.contains(transfer));
+    came.extend(events("Received"));
+    (left, came)
 }
 
 /// A finished directory: all transfers are decided, each once, and the books balance.
@@ -69,6 +78,8 @@ fn check(data: &str, figures: &Value) {
         count("accepted") > 500 && count("rejected") > 30,
         "{figures}"
     );
+    let between_tags = count("between_tags");
+    assert!((100..count("accepted") / 2).contains(&between_tags));
     assert_eq!(figures["balanced"], true);
     assert_eq!((count("accounts"), count("closed")), (60, 1));
     assert_eq!(figures["debits"], figures["credits"]);
@@ -178,6 +189,7 @@ fn a_directory_that_was_begun_otherwise_is_refused_and_the_way_out_named() {
     for (option, value) in [
         ("--accounts", "61"),
         ("--transfers", "1499"),
+        ("--cross", "21"),
         ("--seed", "8"),
     ] {
         let mut other = arguments(&data, &[]);
@@ -213,6 +225,7 @@ fn options_without_a_meaning_are_usage_errors() {
         &["--transfers", "0"],
         &["--concurrency", "0"],
         &["--seed", "-1"],
+        &["--cross", "101"],
         &["--credit-limit", "5"],
     ] {
         let mut arguments = vec!["demo", "ledger"];

@@ -61,11 +61,7 @@ impl<E: Decide<C>, C: Command> Work for Single<E, C> {
     }
 
     fn digest(&self) -> Result<u128, CommandError> {
-        with_scratch(|bytes| {
-            put_identity(bytes, C::NAME, &self.entity);
-            self.command.encode(bytes).map_err(not_json)?;
-            Ok(xxh3_128(bytes))
-        })
+        digest_of(&self.command, &self.entity)
     }
 
     fn decide(&mut self, desk: &Desk<'_>) -> Result<Ruling, CommandError> {
@@ -78,7 +74,7 @@ impl<E: Decide<C>, C: Command> Work for Single<E, C> {
             Verdict::Accepted { events, reply } => {
                 let drafts = events
                     .iter()
-                    .map(|event| draft(key, event))
+                    .map(|event| draft(key.clone(), event))
                     .collect::<Result<_, _>>()?;
                 let body = remembered.then(|| to_json(&reply)).transpose()?;
                 self.events = events;
@@ -143,6 +139,18 @@ fn repeated<E: Decide<C>, C: Command>(
 }
 
 /// The digest that tells commands of one id apart.
+/// What tells a repeated command from another one with the same id.
+pub(crate) fn digest_of<C: Command>(
+    command: &C,
+    entities: &[EntityKey],
+) -> Result<u128, CommandError> {
+    with_scratch(|bytes| {
+        put_identity(bytes, C::NAME, entities);
+        command.encode(bytes).map_err(not_json)?;
+        Ok(xxh3_128(bytes))
+    })
+}
+
 pub(crate) fn command_digest(name: &str, entities: &[EntityKey], body: &[u8]) -> u128 {
     with_scratch(|bytes| {
         put_identity(bytes, name, entities);
@@ -202,7 +210,7 @@ pub(crate) fn guard<T>(entity: &EntityKey, code: impl FnOnce() -> T) -> Result<T
 }
 
 /// An event of `entity`, encoded.
-pub(crate) fn draft<V: Event>(entity: &EntityKey, event: &V) -> Result<Draft, CommandError> {
+pub(crate) fn draft<V: Event>(entity: EntityKey, event: &V) -> Result<Draft, CommandError> {
     let payload = with_scratch(|bytes| {
         event.encode(bytes)?;
         Ok(Bytes::copy_from_slice(bytes))
@@ -210,7 +218,7 @@ pub(crate) fn draft<V: Event>(entity: &EntityKey, event: &V) -> Result<Draft, Co
     let payload = payload.map_err(not_json)?;
     let labels = event.labels();
     Ok(Draft {
-        entity: entity.clone(),
+        entity,
         event_id: None,
         event_type: Text::from_static(event.event_type()),
         schema_version: event.schema_version(),

@@ -100,7 +100,7 @@ impl Work for SagaWork {
             Ok(events) => (events, None),
             Err(rejection) => (Vec::new(), Some(rejection)),
         };
-        let drafts = events.iter().map(|event| draft(key, event));
+        let drafts = events.iter().map(|event| draft(key.clone(), event));
         let drafts = drafts.collect::<Result<_, _>>()?;
         let reply = remembered.then(|| to_json(&rejection)).transpose()?;
         let rejected = rejection.is_some();

@@ -16,8 +16,11 @@ pub enum AccountRejection {
     /// Opened once, closed since.
     #[error("the account was closed, and its id is not used again")]
     Closed,
-    /// An id with braces that are no tag.
-    #[error("an account's id is like {{branch-7}}acct-42: one tag in braces, or no braces")]
+    /// An id with braces that are no tag, or too long.
+    #[error(
+        "an account's id is like {{branch-7}}acct-42: one tag in braces or no braces, and {} bytes at most",
+        AccountId::MOST_BYTES
+    )]
     BadId,
     /// A limit below zero or beyond 2^63 - 1.
     #[error("an overdraft limit lies between 0 and {}", Balance::ACCOUNT_MAX)]

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
+use everfold::Key;
+use serde::{Deserialize, Serialize, Serializer};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{AccountId, HoldId};
 use crate::amount::Amount;
@@ -12,8 +14,39 @@ use crate::amount::Amount;
 /// The runtime recognises repeated commands by their ids; this recognises one that comes again
 /// under another id. It need not reach back for ever, and a state that grows with every transfer
 /// would be dear.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Recent<Name, End>(VecDeque<(Name, End)>);
+#[derive(Deserialize)]
+#[serde(
+    from = "Vec<(Name, End)>",
+    bound = "Name: Key + Deserialize<'de>, End: Deserialize<'de>"
+)]
+pub(crate) struct Recent<Name, End>(VecDeque<Remembered<Name, End>>);
+
+/// Names lie all over the memory: with a hash of each side by side, hardly more than the one that is
+/// asked for is ever looked at.
+struct Remembered<Name, End> {
+    hash: u64,
+    name: Name,
+    end: End,
+}
+
+fn hash(name: &impl Key) -> u64 {
+    xxh3_64(name.as_text().as_bytes())
+}
+
+impl<Name: Key, End> From<Vec<(Name, End)>> for Recent<Name, End> {
+    fn from(all: Vec<(Name, End)>) -> Self {
+        let mut recent = Self::default();
+        all.into_iter()
+            .for_each(|(name, end)| recent.remember(name, end));
+        recent
+    }
+}
+
+impl<Name: Serialize, End: Serialize> Serialize for Recent<Name, End> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|it| (&it.name, &it.end)))
+    }
+}
 
 impl<Name, End> Default for Recent<Name, End> {
     fn default() -> Self {
@@ -21,21 +54,23 @@ impl<Name, End> Default for Recent<Name, End> {
     }
 }
 
-impl<Name: PartialEq, End> Recent<Name, End> {
+impl<Name: Key, End> Recent<Name, End> {
     pub(crate) const LIMIT: usize = 16;
 
     pub(crate) fn remember(&mut self, name: Name, end: End) {
         if self.0.len() == Self::LIMIT {
             self.0.pop_front();
         }
-        self.0.push_back((name, end));
+        let hash = hash(&name);
+        self.0.push_back(Remembered { hash, name, end });
     }
 
     pub(crate) fn find(&self, name: &Name) -> Option<&End> {
+        let hash = hash(name);
         let mut newest_first = self.0.iter().rev();
         newest_first
-            .find(|(remembered, _)| remembered == name)
-            .map(|(_, end)| end)
+            .find(|it| it.hash == hash && it.name == *name)
+            .map(|it| &it.end)
     }
 }
 

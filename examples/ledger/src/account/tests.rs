@@ -1,10 +1,12 @@
-use everfold::testing::{Spec, spec};
+use std::time::Duration;
+
+use everfold::testing::{Spec, issued, reactor, spec};
 
 use super::holds::MOST_HOLDS;
 use super::*;
 use crate::samples::{
-    captured, credited, debited, dispatched, expired, hold, limited, opened, placed, released,
-    returned,
+    amount, captured, credited, debited, dispatched, expired, hold, limited, opened, placed,
+    released, returned,
 };
 
 fn account() -> Spec<Account> {
@@ -240,4 +242,22 @@ fn money_in_transit_is_gone_until_it_comes_back() {
     let back = sent.given([returned("t-1", 30)]);
     assert_eq!(back.state().balance(), Balance::ZERO);
     assert_eq!(back.state().in_transit(), Balance::ZERO);
+}
+
+#[test]
+fn only_a_hold_that_is_to_end_by_itself_sets_a_timer_and_its_end_cancels_it() {
+    let reactor_of = expire_holds();
+    let on = |event| reactor(&reactor_of).on::<Account>("{t}a", event);
+    let placed_for = |expires_after| AccountEvent::HoldPlaced {
+        hold: "h".into(),
+        amount: amount(5),
+        expires_after,
+    };
+    let expires = issued::<Account>("{t}a", expire("h")).after("h", Duration::from_secs(90));
+    assert_eq!(on(placed_for(Some(90))), [expires]);
+    assert_eq!(on(placed_for(None)), []);
+    for end in [released("h", 5), captured("h", 5, "t-1", 3)] {
+        let cancelled = reactor(&reactor_of).cancelled_on::<Account>("{t}a", end);
+        assert_eq!(cancelled, ["h"]);
+    }
 }

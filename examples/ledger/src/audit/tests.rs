@@ -136,6 +136,7 @@ fn a_ledger_that_keeps_its_promises_is_summed_up() {
         sum: Balance::ZERO,
         in_transit: Balance::new(9),
         transfers: 3,
+        between_tags: 1,
         on_their_way: 1,
         accounts: 3,
         closed: 0,

@@ -1,6 +1,7 @@
-//! Transfers between tags, move by move. A coordinator asks for them in order.
+//! Transfers between tags, move by move. The saga of [`between_tags`](super::between_tags) asks for
+//! them in order.
 //!
-//! Whether money has left the payer is known until the coordinator says how it ended, so it comes
+//! Whether money has left the payer is known until the saga says how it ended, so it comes
 //! back exactly if it had left, whatever else has happened meanwhile.
 
 use everfold::prelude::*;

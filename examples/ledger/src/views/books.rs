@@ -17,7 +17,7 @@ pub fn the_books() -> Text {
 /// only, and each unit balances by itself.
 pub fn books() -> View<Text, BooksRow> {
     View::named("books")
-        .version(1)
+        .version(2)
         .on(|_: &AccountEvent, _| the_books(), BooksRow::account)
         .on(|_: &TransitEvent, _| the_books(), BooksRow::transit)
 }
@@ -34,6 +34,8 @@ pub struct BooksRow {
     pub in_transit: Balance,
     /// Transfers that have come to their payee.
     pub transfers: u64,
+    /// Those of them that went from one tag to another.
+    pub between_tags: u64,
     /// Accounts that were opened.
     pub accounts: u64,
     /// Those of them that were closed.
@@ -58,6 +60,8 @@ impl BooksRow {
             AccountEvent::Credited { amount, .. } | AccountEvent::Received { amount, .. } => {
                 self.credits = self.credits.plus(*amount);
                 self.transfers += 1;
+                let between_tags = matches!(event, AccountEvent::Received { .. });
+                self.between_tags += u64::from(between_tags);
             }
             AccountEvent::Returned { amount, .. } => {
                 self.credits = self.credits.plus(*amount);

@@ -75,6 +75,7 @@ fn the_books_sum_up_all_accounts_in_any_order_of_arrival() {
         credits: Balance::new(70),
         in_transit: Balance::ZERO,
         transfers: 2,
+        between_tags: 1,
         accounts: 4,
         closed: 1,
     };

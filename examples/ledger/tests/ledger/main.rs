@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "what supports a test fails with it")]
 
+mod any;
+mod expiry;
 mod model;
 mod partitions;
 mod races;

@@ -1,10 +1,9 @@
 //! How the log is partitioned changes nothing that anybody can see.
 
 use everfold::engine::slot::{Layout, Slot};
-use everfold_ledger::account::AccountId;
-use everfold_ledger::transfer::{Deliver, Dispatch, Way};
+use everfold_ledger::transfer::Way;
 
-use crate::running::{Ledger, amount, transfer};
+use crate::running::{Ledger, transfer};
 
 /// The finisher of SplitMix64.
 fn mix(seed: u64) -> u64 {
@@ -28,37 +27,8 @@ async fn decisions(partitions: u16) -> Vec<String> {
         let (from, to) = (account(draw(0) % 14), account(draw(1) % 14));
         let (id, minor) = (format!("t-{step}"), 1 + i128::from(draw(2) % 90));
         let way = Way::between(&from.as_str().into(), &to.as_str().into());
-        let decided = match way {
-            Way::Together => {
-                let moved = ledger.together(transfer(&id, &from, &to, minor)).await;
-                format!("{moved:?}")
-            }
-            Way::InTransit => {
-                let transfer = || id.as_str().into();
-                let ids = || (AccountId::from(from.as_str()), AccountId::from(to.as_str()));
-                let (from, to) = ids();
-                let dispatch = Dispatch {
-                    transfer: transfer(),
-                    from,
-                    to,
-                    amount: amount(minor),
-                };
-                let sent = ledger.together(dispatch).await;
-                let (from, to) = ids();
-                let deliver = Deliver {
-                    transfer: transfer(),
-                    from,
-                    to,
-                    amount: amount(minor),
-                };
-                let came = match sent.is_ok() {
-                    true => Some(ledger.together(deliver).await),
-                    false => None,
-                };
-                format!("{sent:?} {came:?}")
-            }
-        };
-        decisions.push(format!("{from} {to} {way:?} {decided}"));
+        let decided = ledger.ask(&id, &from, &to, minor).await;
+        decisions.push(format!("{from} {to} {way:?} {decided:?}"));
     }
     let books = ledger.books().await;
     decisions.push(format!("{books:?}"));
@@ -78,6 +48,11 @@ async fn the_same_run_goes_the_same_ways_on_any_number_of_partitions() {
         on_one
             .iter()
             .any(|decided| decided.contains("InsufficientFunds"))
+    );
+    assert!(
+        on_one
+            .iter()
+            .any(|decided| decided.contains("InTransit Err(UnknownPayee"))
     );
     for partitions in [3, 16] {
         assert_eq!(decisions(partitions).await, on_one, "{partitions}");

@@ -10,7 +10,7 @@ use tokio::sync::{Barrier, oneshot};
 use crate::running::{Ledger, amount};
 
 /// A task of its own that waits for the others before it does something.
-fn at_once<T: Send + 'static>(
+pub(crate) fn at_once<T: Send + 'static>(
     ledger: &Ledger,
     barrier: &Arc<Barrier>,
     act: impl Future<Output = T> + Send + 'static,

@@ -100,6 +100,18 @@ impl Ledger {
         self.together(transfer(id, from, to, minor)).await
     }
 
+    /// What a transfer led to, whichever way it went.
+    pub(crate) async fn ask(
+        &self,
+        id: &str,
+        from: &str,
+        to: &str,
+        minor: i128,
+    ) -> Result<TransferState, TransferRejection> {
+        let asked = everfold_ledger::transfer::transfer(&self.node, transfer(id, from, to, minor));
+        answered(asked.await)
+    }
+
     pub(crate) async fn balance(&self, id: &str) -> i128 {
         let account = self.node.entity::<Account>(id);
         let read = account.read(|account, _| account.balance().minor());

@@ -42,6 +42,10 @@ pub struct Arguments {
     #[arg(long, value_name = "M", default_value_t = 100_000,
           value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     transfers: u64,
+    /// Of a hundred transfers, so many go from one branch to another: by a saga, not in one step
+    #[arg(long, value_name = "PERCENT", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(0..=100))]
+    cross: u64,
     /// What accounts and transfers are drawn from
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -71,6 +75,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let settings = Settings {
             accounts: arguments.accounts,
             transfers: arguments.transfers,
+            cross: arguments.cross,
             seed: arguments.seed,
             created: System::current().now().millis(),
         };
@@ -202,6 +207,7 @@ async fn measured(
     let figures = Figures {
         transfers: accepted + rejected,
         accepted,
+        between_tags: books.between_tags,
         rejected,
         balanced: fault.is_none(),
         accounts: books.accounts,
@@ -223,6 +229,7 @@ fn print(figures: &Figures) -> anyhow::Result<()> {
         ("  closed", figures.closed.to_string()),
         ("transfers", figures.transfers.to_string()),
         ("  accepted", figures.accepted.to_string()),
+        ("    between tags", figures.between_tags.to_string()),
         ("  rejected", figures.rejected.to_string()),
         ("debits", figures.debits.to_string()),
         ("credits", figures.credits.to_string()),

@@ -37,8 +37,6 @@ pub enum Purpose {
     Open,
     /// It is closed again.
     Close,
-    /// A transfer.
-    Transfer,
 }
 
 impl Plan {
@@ -71,23 +69,36 @@ impl Plan {
         number % CLOSED_EVERY == CLOSED_EVERY - 1
     }
 
+    /// When the directory was begun: no transfer was meant before.
+    pub fn created(&self) -> Timestamp {
+        Timestamp(self.settings.created.saturating_mul(1000))
+    }
+
     /// The transfer of a number.
     pub fn transfer(&self, number: u64) -> Transfer {
         let draw = |index| self.draw("transfer", number, index);
         let branch = draw(0) % self.branches;
-        let members = (self.settings.accounts - branch).div_ceil(self.branches);
-        let payer = draw(1) % members;
-        // Another one of the same branch.
-        let payee = (payer + 1 + draw(2) % (members - 1).max(1)) % members;
+        let payer = draw(1) % self.members(branch);
+        let (payee_branch, payee) = if self.branches > 1 && draw(5) % 100 < self.settings.cross {
+            let other = (branch + 1 + draw(6) % (self.branches - 1)) % self.branches;
+            (other, draw(2) % self.members(other))
+        } else {
+            // Another one of the same branch.
+            let members = self.members(branch);
+            (
+                branch,
+                (payer + 1 + draw(2) % (members - 1).max(1)) % members,
+            )
+        };
         let mut from = self.id(branch + payer * self.branches);
-        let mut to = self.id(branch + payee * self.branches);
+        let mut to = self.id(payee_branch + payee * self.branches);
         let mut minor = 1 + draw(3) % MOST;
-        let nobody = || AccountId::from(format!("{{branch-{branch}}}nobody-{number}"));
+        let nobody = |branch| AccountId::from(format!("{{branch-{branch}}}nobody-{number}"));
         let kind = draw(4) % 1000;
         if kind < UNKNOWN_PAYERS {
-            from = nobody();
+            from = nobody(branch);
         } else if kind < UNKNOWN_PAYERS + UNKNOWN_PAYEES {
-            to = nobody();
+            to = nobody(payee_branch);
         } else if kind < UNKNOWN_PAYERS + UNKNOWN_PAYEES + TOO_LARGE {
             minor *= 1 << 32;
         }
@@ -106,14 +117,17 @@ impl Plan {
         let name = match purpose {
             Purpose::Open => "id of open",
             Purpose::Close => "id of close",
-            Purpose::Transfer => "id of transfer",
         };
-        let created = Timestamp(self.settings.created.saturating_mul(1000));
         uuid7(
-            created,
+            self.created(),
             self.draw(name, number, 0),
             self.draw(name, number, 1),
         )
+    }
+
+    /// How many accounts a branch has.
+    fn members(&self, branch: u64) -> u64 {
+        (self.settings.accounts - branch).div_ceil(self.branches)
     }
 
     fn id(&self, number: u64) -> AccountId {
@@ -142,9 +156,14 @@ mod tests {
     use super::*;
 
     fn plan(accounts: u64, seed: u64) -> Plan {
+        crossing(accounts, seed, 0)
+    }
+
+    fn crossing(accounts: u64, seed: u64, cross: u64) -> Plan {
         Plan::new(&Settings {
             accounts,
             transfers: 2000,
+            cross,
             seed,
             created: 1_700_000_000_000,
         })
@@ -168,6 +187,26 @@ mod tests {
     }
 
     #[test]
+    fn as_many_transfers_leave_their_branch_as_are_to() {
+        for (accounts, cross, expected) in [
+            (1000, 0, 0..=0),
+            (1000, 10, 140..=260),
+            (1000, 100, 2000..=2000),
+            (20, 100, 2000..=2000),
+            // One branch: there is no other.
+            (19, 100, 0..=0),
+        ] {
+            let plan = crossing(accounts, 7, cross);
+            let transfers = (0..2000).map(|number| plan.transfer(number));
+            let crossing = transfers
+                .inspect(|transfer| assert_ne!(transfer.from, transfer.to))
+                .filter(|it| Way::between(&it.from, &it.to) == Way::InTransit);
+            let count = crossing.count();
+            assert!(expected.contains(&count), "{accounts} {cross}: {count}");
+        }
+    }
+
+    #[test]
     fn a_seed_gives_the_same_plan_and_another_one_another() {
         let (one, other) = (plan(100, 1), plan(100, 2));
         assert_eq!(one.transfer(5), plan(100, 1).transfer(5));
@@ -178,12 +217,12 @@ mod tests {
     #[test]
     fn every_command_has_an_id_of_its_own() {
         let plan = plan(100, 1);
-        let purposes = [Purpose::Open, Purpose::Close, Purpose::Transfer];
+        let purposes = [Purpose::Open, Purpose::Close];
         let ids = purposes.iter().flat_map(|purpose| {
             (0..1000)
                 .map(|number| plan.command(*purpose, number))
                 .collect::<Vec<_>>()
         });
-        assert_eq!(ids.collect::<BTreeSet<_>>().len(), 3000);
+        assert_eq!(ids.collect::<BTreeSet<_>>().len(), 2000);
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use everfold::{CommandError, Node, SendError};
 use everfold_ledger::account::{Account, Close, Open};
+use everfold_ledger::transfer;
 use tokio::task::JoinSet;
 
 use super::plan::{Plan, Purpose};
@@ -119,9 +120,15 @@ impl Player {
 
     async fn transfer(self: Arc<Self>, number: u64) -> anyhow::Result<()> {
         let transfer = self.plan.transfer(number);
-        let command = self.plan.command(Purpose::Transfer, number);
-        let together = self.node.together();
-        let answer = sent(|| together.send(transfer.clone()).id(command).by("demo")).await;
+        let created = self.plan.created();
+        let ask = || transfer::transfer(&self.node, transfer.clone());
+        let answer = loop {
+            match sent(|| ask().asked(created).by("demo")).await {
+                // It takes its time, and is not lost.
+                Err(SendError::Failed(CommandError::Deadline)) => {}
+                answer => break answer,
+            }
+        };
         let decided = match answer {
             Ok(_) => &self.tally.accepted,
             Err(SendError::Rejected(_)) => &self.tally.rejected,
