@@ -53,6 +53,8 @@ struct Lane {
     status: Arc<LaneStatus>,
     /// Read up to here.
     cursor: Offset,
+    /// What was in the log when the lane began ends here; it may hold what cancels a timer.
+    backlog: Offset,
     /// Events read and not all finished, ascending.
     open: VecDeque<(Offset, bool)>,
     /// Waiting events of entities that are worked on.
@@ -81,6 +83,7 @@ pub(super) async fn run(
         name,
         partition,
         cursor: Offset(0),
+        backlog: Offset(0),
         open: VecDeque::new(),
         keys: seeded(ground.world.random()),
         timers: Timers::new(ground.world.random()),

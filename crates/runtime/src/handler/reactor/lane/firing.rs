@@ -29,7 +29,9 @@ pub(super) struct Alarm {
 impl Lane {
     fn due(&self) -> Option<Timestamp> {
         let room = self.timers.under_way() <= MOST_FIRING / 2 && !self.unstored;
-        self.timers.next_due().filter(|_| room)
+        // Not before it is known what was cancelled, however long ago that was.
+        let known = self.cursor >= self.backlog;
+        self.timers.next_due().filter(|_| room && known)
     }
 
     pub(super) fn alarm(&self) -> Alarm {

@@ -50,7 +50,7 @@ impl Lane {
         // them would take a new timer for an old one.
         let unknown = self.ground.world.now().0.max(1) as u64;
         let (reached, taken, next) = usable.unwrap_or((Offset(0), Offset(0), unknown));
-        (self.stored, self.cursor) = (reached, reached);
+        (self.stored, self.cursor, self.backlog) = (reached, reached, head);
         self.timers.resume(taken, next);
         if usable.is_some() {
             self.parked().extend(parked);
