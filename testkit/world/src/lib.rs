@@ -14,7 +14,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use everfold::prelude::*;
-//! use everfold_world::{Client, Scenario, Workload, run};
+//! use everfold_world::{Client, Random, Scenario, Workload, run};
 //!
 //! #[derive(Key, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 //! struct CounterId(String);
@@ -55,7 +55,7 @@
 //!         "counting"
 //!     }
 //!
-//!     fn application(&self) -> Application {
+//!     fn application(&self, _: Random) -> Application {
 //!         Application::new("counting").entity::<Counter>()
 //!     }
 //!
@@ -108,6 +108,7 @@ pub mod workload;
 pub use check::Ended;
 pub use client::Client;
 pub use coverage::Coverage;
+pub use everfold_sim::Random;
 pub use history::Violation;
 pub use kept::kept;
 pub use many::{Summary, run_many};

@@ -60,8 +60,10 @@ pub struct Arguments {
 enum Named {
     /// Accounts and transfers between them
     Accounts,
-    /// The store of the demonstration: customers and orders
+    /// The store of the demonstration: customers and orders that answer each other
     Store,
+    /// The same, where a saga leads each order
+    StoreSaga,
 }
 
 #[derive(Clone)]
@@ -100,7 +102,8 @@ const SHOWN: usize = 5;
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.workload {
         Named::Accounts => simulate(Accounts, &arguments),
-        Named::Store => simulate(Orders, &arguments),
+        Named::Store => simulate(Orders::choreographed(), &arguments),
+        Named::StoreSaga => simulate(Orders::orchestrated(), &arguments),
     }
 }
 
