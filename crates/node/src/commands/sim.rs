@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::ValueEnum;
+use everfold_ledger::simulated::Payments;
 use everfold_store::simulated::Orders;
 use everfold_world::workload::Workload;
 use everfold_world::{
@@ -64,6 +65,8 @@ enum Named {
     Store,
     /// The same, where a saga leads each order
     StoreSaga,
+    /// Accounts, holds and transfers of the ledger
+    Ledger,
 }
 
 #[derive(Clone)]
@@ -103,6 +106,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.workload {
         Named::Accounts => simulate(Accounts, &arguments),
         Named::Store => simulate(Orders::choreographed(), &arguments),
+        Named::Ledger => simulate(Payments, &arguments),
         Named::StoreSaga => simulate(Orders::orchestrated(), &arguments),
     }
 }
