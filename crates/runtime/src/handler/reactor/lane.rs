@@ -177,11 +177,15 @@ impl Lane {
         let unset = if offset > self.timers.taken() {
             !self.set_timers(&record, &mut reacted)
         } else {
+            let world = &self.ground.world;
+            world.reached("reactor: event read again, its timers are set");
             false
         };
         let key = key_of(&record, &reacted);
         if let Some(parked) = self.parked().get_mut(&key) {
             if !parked.offsets.contains(&offset.0) {
+                let world = &self.ground.world;
+                world.reached("reactor: event parked behind another one");
                 parked.offsets.push(offset.0);
                 parked.unset.extend(unset.then_some(offset.0));
             }
@@ -221,7 +225,11 @@ impl Lane {
         }
         for cancelled in reaction.cancelled.drain(..) {
             match cancelled {
-                Cancelled::Named(name) => self.timers.cancel(&entity, &name),
+                Cancelled::Named(name) => {
+                    if self.timers.cancel(&entity, &name) {
+                        self.ground.world.reached("timer: cancelled");
+                    }
+                }
                 Cancelled::All => {
                     self.timers.cancel_all(&entity);
                     for key in self.parked_of(&entity) {
@@ -322,6 +330,7 @@ impl Lane {
     }
 
     fn park(&mut self, key: &Text, reason: String, offsets: &[u64]) {
+        self.ground.world.reached("reactor: event parked");
         let mut parked = self.parked();
         let entry = parked.entry(key.clone()).or_default();
         entry.reason = reason;
@@ -377,6 +386,7 @@ impl Lane {
     /// in between forgets none.
     async fn retry(&mut self, key: Text) {
         if self.timers.retry(&key) {
+            self.ground.world.reached("timer: parked one tried again");
             self.store().await;
             return;
         }
@@ -386,6 +396,9 @@ impl Lane {
         let Some(parked) = self.parked().get(&key).cloned() else {
             return;
         };
+        self.ground
+            .world
+            .reached("reactor: parked event tried again");
         let mut queue = VecDeque::new();
         for offset in parked.offsets {
             let engine = self.ground.engine.clone();

@@ -62,6 +62,7 @@ impl Lane {
     pub(super) async fn fire(&mut self) {
         let now = self.ground.timers.now(self.ground.world.as_ref());
         if self.timers.fire(now, MOST_FIRING) {
+            self.ground.world.reached("timer: fired");
             self.store().await;
         }
     }
@@ -74,6 +75,9 @@ impl Lane {
     }
 
     pub(super) fn finish_timer(&mut self, number: u64, result: Result<(), String>) {
+        if result.is_err() {
+            self.ground.world.reached("timer: parked");
+        }
         if let Some((next, firing)) = self.timers.finish(number, result) {
             self.send_timer(next, &firing);
         }
