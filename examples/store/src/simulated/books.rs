@@ -13,6 +13,8 @@ use crate::order::{OrderEvent, OrderId, OrderState};
 /// Credit is reserved within the limit, orders are decided once, and on reserved credit only.
 #[derive(Default)]
 pub(super) struct Books {
+    /// Whether credit is stamped below the approval that follows from it.
+    credit_first: bool,
     limits: BTreeMap<String, Money>,
     reserved: BTreeMap<(String, OrderId), Money>,
     orders: BTreeMap<OrderId, Placed>,
@@ -33,6 +35,13 @@ impl Placed {
 }
 
 impl Books {
+    pub(super) fn new(credit_first: bool) -> Self {
+        Self {
+            credit_first,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn record(&mut self, record: &Record) -> Result<(), String> {
         let portable = &record.portable;
         let (kind, bytes) = (&portable.event_type, &portable.payload);
@@ -117,7 +126,8 @@ impl Books {
             return Err(format!("{} was never placed: {event:?}", id.as_text()));
         };
         let holder = (order.customer.clone(), id.clone());
-        let has_credit = self.reserved.get(&holder) == Some(&order.total);
+        let reserved = self.reserved.get(&holder) == Some(&order.total);
+        let has_credit = reserved || !self.credit_first;
         use OrderState::{Approved, CancelPending, Cancelled, Pending, Rejected, Shipped};
         let (before, paid) = (order.state, order.paid);
         let (after, allowed) = match event {
