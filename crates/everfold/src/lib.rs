@@ -8,7 +8,9 @@
 //! - a **reactor** says which commands should follow from an event ([`Reactor`]);
 //! - a **view** keeps rows up to date from events ([`View`]).
 //!
-//! All three are pure functions over values. [`testing`] runs them without anything around them:
+//! Where several steps are to be all done or all undone, a **saga** leads them ([`Saga`]).
+//!
+//! All of them are pure functions over values. [`testing`] runs them without anything around them:
 //!
 //! ```
 //! use everfold::prelude::*;

@@ -10,7 +10,8 @@ use everfold::engine::engine::Engine;
 use everfold::engine::memory::Memory;
 use everfold::prelude::*;
 use everfold::{
-    Node, NodeOptions, Operation, SagaEnd, SagaOutcome, SagaRejection, SendError, StartError,
+    Node, NodeOptions, Operation, Question, SagaEnd, SagaOutcome, SagaRejection, SendError,
+    StartError,
 };
 use everfold_sim::Simulation;
 use serde::{Deserialize, Serialize};
@@ -87,14 +88,14 @@ fn plan(part: &str, steps: [&str; 4]) -> Plan {
     }
 }
 
-fn act(place: usize) -> everfold::AskEntity<Plan, Part, Act> {
+fn act(place: usize) -> Question<Plan, usize, String> {
     ask(move |plan: &Plan| {
         let what = plan.steps[place].clone();
         command::<Part, _>(PartId::from(plan.part.clone()), Act { what })
     })
 }
 
-fn undo(place: usize) -> everfold::AskEntity<Plan, Part, Act> {
+fn undo(place: usize) -> Question<Plan, usize, String> {
     ask(move |plan: &Plan| {
         let what = format!("undo {}", plan.steps[place].replace("then-", ""));
         command::<Part, _>(PartId::from(plan.part.clone()), Act { what })
@@ -407,6 +408,26 @@ fn an_instance_keeps_to_the_version_that_it_began_with() {
     });
 }
 
+/// Attacks: a saga of many steps taken for reactors that answer each other in a loop.
+#[test]
+fn a_long_saga_is_no_loop() {
+    const STEPS: usize = 100;
+    let long = || {
+        let names: [&'static str; STEPS] =
+            std::array::from_fn(|step| &*Box::leak(format!("step {step}").into_boxed_str()));
+        let steps = names.into_iter().map(|name| Step::named(name, act(0)));
+        steps.fold(Saga::named("long"), |saga, step| saga.step(step))
+    };
+    let application = Application::new("works").entity::<Part>().saga(long());
+    Works::new(7).run(application, async |node| {
+        let saga = node.saga(&long());
+        saga.start("l", plan("p", ["a", "", "", ""])).await.unwrap();
+        let outcome = saga.outcome("l", PATIENCE).await.unwrap();
+        assert_eq!(outcome.end, SagaEnd::Completed);
+        assert_eq!(acted(node, "p").await.len(), STEPS);
+    });
+}
+
 #[test]
 fn mistakes_in_a_definition_are_found_at_the_start() {
     let start = |application: Application| {
@@ -477,4 +498,43 @@ fn sagas_end_once_over_crashes_at_any_moment() {
             assert!(node.parked().is_empty());
         });
     }
+}
+
+/// Attacks: who only looks at a log must see what its owner sees.
+#[test]
+fn a_log_that_somebody_else_owns_tells_of_its_sagas() {
+    let slow = || {
+        Saga::named("slow")
+            .step(Step::named("first", act(0)).undo(undo(0)))
+            .step(Step::pause("night", Duration::from_secs(3600)))
+            .step(Step::named("last", act(3)))
+    };
+    let application = || works().saga(slow());
+    let works = Works::new(7);
+    let engine = works.engine.clone();
+    works.run(application(), async |node| {
+        let saga = node.saga(&slow());
+        for id in ["a", "b-1", "c"] {
+            let plan = plan(id, ["a", "b", "c", "d"]);
+            saga.start(id, plan).await.unwrap();
+        }
+        node.caught_up().await.unwrap();
+        saga.act("c", Operation::Force).await.unwrap();
+        node.caught_up().await.unwrap();
+        let inspector = application().inspector(engine).unwrap();
+        assert_eq!(inspector.saga_names(), ["slow", "working"]);
+        assert_eq!(node.saga_names(), ["slow", "working"]);
+        let live = inspector.sagas().await.unwrap();
+        assert_eq!(live.len(), 2);
+        // As values: a row of the view has its data in another order.
+        let value = |live: &Vec<everfold::LiveSaga>| serde_json::to_value(live).unwrap();
+        assert_eq!(value(&live), value(&node.sagas("", 10)));
+        assert_eq!(live[0].status.timers.len(), 1);
+        for id in ["a", "b-1", "c", "nobody"] {
+            let seen = inspector.saga("slow", id).await.unwrap();
+            assert_eq!(seen, saga.status(id).await.unwrap(), "{id}");
+        }
+        let part = inspector.saga("part", "a").await.unwrap_err();
+        assert_eq!(part, everfold::CommandError::UnknownEntity("part".into()));
+    });
 }

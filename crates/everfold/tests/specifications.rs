@@ -1,8 +1,11 @@
 //! The test kit must fail when the code under test is wrong: each fault here is one that it exists
 //! to find.
 
+use std::time::Duration;
+
 use everfold::prelude::*;
-use everfold::testing::{Issued, issued, reactor, spec, view};
+use everfold::testing::{Issued, SagaSpec, issued, reactor, saga, spec, view};
+use everfold::{Operation, SagaEnd};
 use serde::{Deserialize, Serialize};
 
 #[derive(Event, Clone, Debug, PartialEq)]
@@ -230,4 +233,145 @@ enum ShadeEvent {
 #[should_panic(expected = "reactor \"relight\" does not listen to")]
 fn a_reactor_that_does_not_listen_is_found() {
     reactor(&relight()).on::<Shade>("window", ShadeEvent::Lowered);
+}
+
+fn glow() -> Reactor {
+    Reactor::named("glow").on(|event: &LampEvent, at| match event {
+        LampEvent::Dimmed => command::<Lamp, _>(at.entity_id::<String>(), Light { watts: 5 })
+            .after("glow", Duration::from_secs(60)),
+        _ => cancel("glow"),
+    })
+}
+
+#[test]
+fn timers_are_part_of_what_follows() {
+    let light = issued::<Lamp>("desk", Light { watts: 5 });
+    let later = light.after("glow", Duration::from_secs(60));
+    let glow = glow();
+    let spec = reactor(&glow);
+    assert_eq!(spec.on::<Lamp>("desk", LampEvent::Dimmed), [later]);
+    assert_eq!(spec.cancelled_on::<Lamp>("desk", lit(1)), ["glow"]);
+}
+
+/// Lights one lamp after the other.
+fn lighting() -> Saga<Vec<String>> {
+    let light = |place: usize| {
+        ask(move |lamps: &Vec<String>| command::<Lamp, _>(lamps[place].clone(), Light { watts: 9 }))
+    };
+    Saga::named("lighting")
+        .step(Step::named("first", light(0)).undo(light(0)))
+        .step(Step::named("second", light(1)).within(Duration::from_secs(60)))
+}
+
+fn begun() -> SagaSpec<Vec<String>> {
+    saga(lighting()).begins(vec!["desk".into(), "hall".into()])
+}
+
+#[test]
+fn a_saga_is_played_in_virtual_time() {
+    let light = |lamp| issued::<Lamp>(lamp, Light { watts: 9 });
+    begun()
+        .asks([light("desk")])
+        .replies("first", 9)
+        .asks([light("hall")])
+        .passes(Duration::from_secs(61))
+        .asks([light("desk")])
+        .replies("first", 9)
+        .ends(SagaEnd::Undone);
+}
+
+#[test]
+#[should_panic(expected = "other commands than expected")]
+fn a_saga_that_asks_somebody_else_is_found() {
+    let _ = begun().asks([issued::<Lamp>("hall", Light { watts: 9 })]);
+}
+
+#[test]
+#[should_panic(expected = "it also asks")]
+fn a_saga_that_asks_more_than_was_said_is_found() {
+    let ended = begun().replies("first", 9).replies("second", 9);
+    let _ = ended.ends(SagaEnd::Completed);
+}
+
+#[test]
+#[should_panic(expected = "nobody was asked on behalf of")]
+fn an_answer_that_nobody_waits_for_is_found() {
+    let _ = begun().replies("second", 9);
+}
+
+/// The same, but somebody has to look at the first lamp.
+fn inspected() -> Saga<Vec<String>> {
+    let light = |place: usize| {
+        ask(move |lamps: &Vec<String>| command::<Lamp, _>(lamps[place].clone(), Light { watts: 9 }))
+    };
+    let first = light(0).replied(|lamps, watts| {
+        lamps.push(watts.to_string());
+        help("look at it")
+    });
+    Saga::named("inspected")
+        .step(Step::named("first", first).undo(light(0)))
+        .step(
+            Step::named("second", light(1))
+                .within(Duration::from_secs(60))
+                .timed_out(|_| again("once more")),
+        )
+}
+
+fn looked_at() -> SagaSpec<Vec<String>> {
+    saga(inspected())
+        .begins(vec!["desk".into(), "hall".into()])
+        .asks([issued::<Lamp>("desk", Light { watts: 9 })])
+        .replies("first", 9)
+        .needs_help("look at it")
+}
+
+/// Attacks: a step that was done is forgotten because a person had to look at it.
+#[test]
+fn what_may_be_done_is_undone_whatever_a_person_decides() {
+    let light = |lamp| issued::<Lamp>(lamp, Light { watts: 9 });
+    let called_off = looked_at()
+        .operated(Operation::Compensate)
+        .asks([light("desk")])
+        .replies("first", 9)
+        .ends(SagaEnd::Undone);
+    assert_eq!(called_off.data(), ["desk", "hall", "9"]);
+    looked_at()
+        .operated(Operation::Skip)
+        .asks([light("hall")])
+        .rejects("second", "too bright")
+        .asks([light("desk")])
+        .replies("first", 9)
+        .ends(SagaEnd::Undone);
+}
+
+/// Attacks: a step that is tried again after its time was over waits for ever.
+#[test]
+fn what_is_asked_again_has_its_time_anew() {
+    let light = |lamp| issued::<Lamp>(lamp, Light { watts: 9 });
+    let mut late = looked_at().operated(Operation::Skip);
+    for _ in 0..5 {
+        late = late.asks([light("hall")]).passes(Duration::from_secs(62));
+    }
+    late.asks([light("desk")]);
+}
+
+/// Attacks: an answer that comes after the saga has given the step up.
+#[test]
+fn a_late_answer_changes_nothing() {
+    let light = |lamp: &'static str| {
+        ask(move |_: &Vec<String>| command::<Lamp, _>(lamp.to_owned(), Light { watts: 9 }))
+    };
+    let slow = light("desk").replied(|lamps, watts| {
+        lamps.push(watts.to_string());
+        done()
+    });
+    let slow = Step::named("slow", slow).undo(light("desk"));
+    let patient = Saga::named("patient").step(slow.within(Duration::from_secs(60)));
+    let given_up = saga(patient)
+        .begins(vec![])
+        .passes(Duration::from_secs(61))
+        .replies("slow", 9);
+    assert_eq!(given_up.data(), Vec::<String>::new());
+    let undone = given_up.replies("slow", 9);
+    assert_eq!(undone.data(), Vec::<String>::new());
 }

@@ -11,7 +11,7 @@ use everfold::engine::memory::Memory;
 use everfold::engine::{Offset, Partition, Timestamp, World};
 use everfold::prelude::*;
 use everfold::{DataClock, Node, NodeOptions, TimerClock};
-use everfold_sim::Simulation;
+use everfold_sim::{Settings, Simulation};
 
 #[derive(Key, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ClockId(String);
@@ -86,6 +86,7 @@ impl Decide<Ring> for Clock {
             name != "broken" || !BROKEN.load(Ordering::Relaxed),
             "broken"
         );
+        assert!(name != "stuck", "always broken");
         if name == "refused" {
             return reject(name);
         }
@@ -107,6 +108,7 @@ fn ringing() -> Reactor {
                             .after("never", Duration::ZERO)
                     })
                     .after(name, after),
+                "stuck" => ring.into(),
                 _ => ring.after(name, after),
             }
         }
@@ -174,7 +176,12 @@ fn timers_fire_in_order_and_only_if_they_still_stand() {
 #[test]
 fn timers_fire_once_over_crashes_at_any_moment() {
     for seed in 0..60 {
-        let simulation = Simulation::new(seed);
+        // Where every step takes its time, a process dies between any two of them.
+        let settings = Settings {
+            tick: Duration::from_millis([0, 1, 20][seed as usize % 3]),
+            ..Settings::default()
+        };
+        let simulation = Simulation::with(seed, settings);
         let world = simulation.world();
         let engine: Arc<dyn Engine> = Arc::new(Memory::new(world.clone(), 3).unwrap());
         let (mut set, mut first) = (Vec::new(), world.now());
@@ -265,6 +272,32 @@ fn what_was_stopped_long_ago_does_not_fire_when_it_is_read_again() {
         let node = open(&engine, world.clone()).await;
         node.caught_up().await.unwrap();
         assert_eq!(rang(&node, "k").await, ["kept"]);
+        node.close().await;
+    });
+}
+
+/// Attacks: an event before it is not done with, so the event is read again after a crash; its timer
+/// has fired and must not be set again.
+#[test]
+fn a_timer_that_has_fired_is_not_set_again_with_its_event() {
+    let simulation = Simulation::new(2);
+    let world = simulation.world();
+    let engine: Arc<dyn Engine> = Arc::new(Memory::new(world.clone(), 1).unwrap());
+    let process = simulation.process("first");
+    let node = simulation.run(open(&engine, process.world()));
+    simulation.run(async {
+        wind(&node, "k", "stuck", 0).await;
+        wind(&node, "l", "a", 0).await;
+        world.sleep(Duration::from_millis(300)).await;
+        assert_eq!(rang(&node, "l").await, ["a"]);
+        assert!(node.parked().is_empty(), "it is still being tried");
+    });
+    process.kill();
+    simulation.run(async {
+        let node = open(&engine, world.clone()).await;
+        world.sleep(Duration::from_secs(10)).await;
+        assert_eq!(node.parked().len(), 1);
+        assert_eq!(rang(&node, "l").await, ["a"]);
         node.close().await;
     });
 }

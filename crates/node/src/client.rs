@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 
+use crate::failure::refused;
+
 /// A server, by its address.
 pub struct Server {
     host: String,
@@ -44,10 +46,41 @@ impl Server {
     /// # Errors
     /// Nobody answers, or the answer is a failure.
     pub fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let answer = self.exchange(path).with_context(|| {
-            let host = &self.host;
-            format!("no answer from http://{host}; is a server running there?")
-        })?;
+        self.ask("GET", path, &[], "")
+    }
+
+    /// What a path answers to a body of JSON, sent by `by` unless that is empty.
+    ///
+    /// # Errors
+    /// As for [`Server::get`]; [`Refused`](crate::failure::Refused) if what is asked for cannot be
+    /// done as things stand; `by` is no plain text.
+    pub fn post(&self, path: &str, by: &str, body: &Value) -> anyhow::Result<Value> {
+        if !by
+            .bytes()
+            .all(|byte| byte == b' ' || byte.is_ascii_graphic())
+        {
+            bail!("{by:?} cannot be sent as a name: write it in plain letters");
+        }
+        let mut headers = vec![("Content-Type", "application/json")];
+        if !by.is_empty() {
+            headers.push(("X-Principal", by));
+        }
+        self.ask("POST", path, &headers, &body.to_string())
+    }
+
+    fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> anyhow::Result<Value> {
+        let answer = self
+            .exchange(method, path, headers, body)
+            .with_context(|| {
+                let host = &self.host;
+                format!("no answer from http://{host}; is a server running there?")
+            })?;
         let split = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
         let split = split.context("the answer is not one of an HTTP server")?;
         let head = String::from_utf8_lossy(&answer[..split]);
@@ -60,17 +93,34 @@ impl Server {
         let message = body["error"]["message"]
             .as_str()
             .unwrap_or("it does not say why");
+        if status == "409" {
+            return Err(refused(message));
+        }
         bail!("{message} (status {status})")
     }
 
-    fn exchange(&self, path: &str) -> std::io::Result<Vec<u8>> {
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> std::io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(&self.host)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let host = &self.host;
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+        let mut request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n"
         );
+        if method != "GET" {
+            let _ = write!(request, "Content-Length: {}\r\n", body.len());
+        }
+        for (name, value) in headers {
+            let _ = write!(request, "{name}: {value}\r\n");
+        }
+        request.push_str("\r\n");
+        request.push_str(body);
         stream.write_all(request.as_bytes())?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;

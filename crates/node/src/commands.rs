@@ -6,6 +6,7 @@ pub mod demo;
 pub mod entity;
 pub mod events;
 pub mod restore;
+pub mod sagas;
 pub mod serve;
 pub mod sim;
 pub mod trim;

@@ -1,5 +1,5 @@
 //! Looking at a running node: JSON below `/_inspect/api`, and a page for people. Nothing here
-//! changes anything.
+//! changes anything, but that people may help instances of sagas.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use everfold::Node;
 mod answers;
 pub mod events;
 pub mod record;
+pub mod sagas;
 
 pub(crate) use answers::begin;
 
@@ -30,6 +31,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/handlers", get(answers::handlers))
         .route("/events", get(answers::events))
         .route("/entity/{kind}/{id}", get(answers::entity))
+        .route("/sagas", get(sagas::list))
+        .route("/sagas/{saga}/{id}", get(sagas::show).post(sagas::act))
         .route("/views", get(answers::views))
         .route("/view/{name}", get(answers::view));
     let name = &node.engine().identity().log;

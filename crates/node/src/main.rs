@@ -31,6 +31,8 @@ enum Command {
     Events(commands::events::Arguments),
     /// Show one entity: its state, and how it came about
     Entity(commands::entity::Arguments),
+    /// List instances of sagas, show one, or help one
+    Sagas(commands::sagas::Arguments),
     /// Copy a log, also while it is written, to a directory that keeps copies
     Backup(commands::backup::Arguments),
     /// Make a log of a backup
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Verify(verify) => commands::verify::run(verify),
         Command::Events(events) => commands::events::run(events),
         Command::Entity(entity) => commands::entity::run(entity),
+        Command::Sagas(sagas) => commands::sagas::run(sagas),
         Command::Backup(backup) => commands::backup::run(backup),
         Command::Restore(restore) => commands::restore::run(restore),
         Command::Trim(trim) => commands::trim::run(trim),

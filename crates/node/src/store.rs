@@ -9,8 +9,6 @@ use everfold::{Application, Inspector, Node, NodeOptions};
 use everfold_ledger::account::Account;
 use everfold_ledger::transit::Transit;
 use everfold_log::{Log, OpenError, Options, ReadOnly};
-use everfold_store::customer::Customer;
-use everfold_store::order::Order;
 
 use crate::failure::refused;
 use crate::output::say;
@@ -23,15 +21,33 @@ const SCRUB_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// # Errors
 /// The directory holds something else, is in use or is damaged.
 pub async fn open(directory: &Path) -> anyhow::Result<Arc<Node>> {
-    open_with(directory, NodeOptions::default()).await
+    open_in(Form::Choreography, directory, NodeOptions::default()).await
 }
 
-/// The same with options.
+/// Who leads an order from its placing to its decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// Nobody: customers and orders answer each other's events
+    #[default]
+    Choreography,
+    /// A saga for each order, which `everfold sagas` shows
+    Saga,
+}
+
+/// Opens the store in one of its forms and with options, as [`open`] does.
 ///
 /// # Errors
 /// As for [`open`].
-pub async fn open_with(directory: &Path, options: NodeOptions) -> anyhow::Result<Arc<Node>> {
-    open_as(everfold_store::application(), directory, options).await
+pub async fn open_in(
+    form: Form,
+    directory: &Path,
+    options: NodeOptions,
+) -> anyhow::Result<Arc<Node>> {
+    let application = match form {
+        Form::Choreography => everfold_store::application(),
+        Form::Saga => everfold_store::orchestrated(),
+    };
+    open_as(application, directory, options).await
 }
 
 /// Opens the store, or the ledger, to be looked at, also while another process has it open: nothing is changed.
@@ -39,12 +55,11 @@ pub async fn open_with(directory: &Path, options: NodeOptions) -> anyhow::Result
 /// # Errors
 /// There is no log, or it is damaged.
 pub async fn inspector(directory: &Path) -> anyhow::Result<Inspector> {
-    let entities = Application::new("store")
-        .entity::<Customer>()
-        .entity::<Order>()
+    let log = look_at_log(directory).await?;
+    // The form with a saga has all types of entities that any form has.
+    let entities = everfold_store::orchestrated()
         .entity::<Account>()
         .entity::<Transit>();
-    let log = look_at_log(directory).await?;
     Ok(entities.inspector(log)?)
 }
 

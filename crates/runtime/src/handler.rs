@@ -20,7 +20,7 @@ use crate::timers::TimerClock;
 
 pub(crate) use feed::{Delivered, Fed, Feed};
 pub(crate) use reactor::{ReactorTask, RunningReactor};
-pub(crate) use schema_check::check_schemas;
+pub(crate) use schema_check::{check_schemas, foreign_kind};
 
 /// The state of an ownership as others may see it: unknown yet, held, or lost.
 pub(crate) type Ownership = Option<Result<Epoch, OwnerError>>;
@@ -87,8 +87,10 @@ pub struct Parked {
     pub handler: String,
     /// The partition the events come from.
     pub partition: u16,
-    /// The entity, or the row, that nothing more is done for.
+    /// The entity, perhaps with a part of it, or the row, that nothing more is done for.
     pub key: String,
+    /// The entity that the events belong to; empty for rows.
+    pub entity: String,
     /// The events' offsets.
     pub offsets: Vec<u64>,
     /// Why the first of them failed.

@@ -13,8 +13,8 @@ use crate::schema::Registry;
 
 /// Shows entities of a log that somebody else may own: nothing is claimed, nothing written.
 pub struct Inspector {
-    engine: Arc<dyn Engine>,
-    registry: Registry,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) registry: Registry,
 }
 
 impl Application {
@@ -45,16 +45,20 @@ impl Inspector {
         entity: &EntityKey,
         version: Option<u64>,
     ) -> Result<Option<(serde_json::Value, u64)>, CommandError> {
-        // What is stored beside the log is its owner's; the log alone says as much.
-        let options = StateOptions {
-            store: StateStore::Memory,
-            ..StateOptions::default()
-        };
+        let options = log_alone();
         let loader = Loader {
             engine: self.engine.as_ref(),
             options: &options,
         };
         inspect(&loader, &self.registry, entity, version).await
+    }
+}
+
+/// What is stored beside the log is its owner's; the log alone says as much.
+pub(crate) fn log_alone() -> StateOptions {
+    StateOptions {
+        store: StateStore::Memory,
+        ..StateOptions::default()
     }
 }
 

@@ -41,9 +41,9 @@ pub use options::{NodeOptions, PartitionPolicy, SnapshotPolicy, StateOptions, St
 pub use owner::{OwnerReport, Sent};
 pub use reactor::{At, Outbound, Reaction, Reactor, cancel, command, nothing};
 pub use saga::{
-    Acting, AskEntity, AskTogether, Asks, Json, LiveSaga, Next, Operation, Saga, SagaData, SagaEnd,
-    SagaEvent, SagaOutcome, SagaRef, SagaRejection, SagaStatus, Starting, Step, StepOutcome,
-    StepStatus, TimerPurpose, again, ask, ask_together, done, fail, help,
+    Acting, Asks, Json, LiveSaga, Next, Operation, Question, Saga, SagaData, SagaEnd, SagaEvent,
+    SagaOutcome, SagaRef, SagaRejection, SagaStatus, Starting, Step, StepOutcome, StepStatus,
+    TimerPurpose, TimerStatus, again, ask, ask_together, done, fail, help,
 };
 pub use sending::Sending;
 pub use stream::{Append, Expected, NewEvent, StreamRef};

@@ -23,7 +23,6 @@ use crate::inspector;
 use crate::key::Key;
 use crate::options::{NodeOptions, StateOptions};
 use crate::owner::{Loader, Owner, OwnerReport, OwnerStatus, Router, Sent, Strength, Watch};
-use crate::saga::{Live, LiveSaga, Saga, SagaData, SagaRef};
 use crate::schema::Registry;
 use crate::sending::Sending;
 use crate::stream::StreamRef;
@@ -35,10 +34,10 @@ use crate::view::{Row, Running, RunningView, View, ViewRef};
 pub struct Node {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) router: Router,
-    registry: Arc<Registry>,
+    pub(crate) registry: Arc<Registry>,
     views: Vec<Arc<dyn Running>>,
     reactors: Vec<RunningReactor>,
-    sagas: Sagas,
+    pub(crate) sagas: Sagas,
     owners: Vec<Arc<OwnerStatus>>,
     state: StateOptions,
     timers: TimerClock,
@@ -172,38 +171,6 @@ impl Node {
             node: self,
             entity: EntityKey::new(Text::from_static(name), id),
         }
-    }
-
-    /// The instances of a saga of the application.
-    pub fn saga<D: SagaData>(&self, saga: &Saga<D>) -> SagaRef<'_, D> {
-        let unknown = Arc::default;
-        SagaRef {
-            node: self,
-            name: saga.name,
-            definitions: self.sagas.get(saga.name).cloned().unwrap_or_else(unknown),
-            types: PhantomData,
-        }
-    }
-
-    /// The instances of a saga by name, without code; none if the application has no such saga.
-    pub fn saga_named(&self, name: &str) -> Option<SagaRef<'_, serde_json::Value>> {
-        let (name, definitions) = self.sagas.get_key_value(name)?;
-        Some(SagaRef {
-            node: self,
-            name,
-            definitions: definitions.clone(),
-            types: PhantomData,
-        })
-    }
-
-    /// Instances of sagas that have not ended, by saga and id; at most so many, from `after`, the
-    /// stream of an instance, on. As far as the view `sagas` has come.
-    pub fn sagas(&self, after: &str, limit: usize) -> Vec<LiveSaga> {
-        let rows = self.view_rows("sagas", after, limit).unwrap_or_default();
-        rows.into_iter()
-            .filter_map(|(_, row)| serde_json::from_value::<Live>(row).ok())
-            .map(|live| live.shown())
-            .collect()
     }
 
     /// A view that runs here.

@@ -209,6 +209,21 @@ pub(crate) trait Outgoing: Send {
 
     fn target(&self) -> &EntityKey;
 
+    /// Whether it only brings back what the event's own entity has asked for: no further reaction.
+    fn comes_back(&self) -> bool {
+        false
+    }
+
+    /// Whether it is still wanted, asked before it is sent once more: what was sent before may have
+    /// been given up meanwhile. Nothing if it always is.
+    fn still_wanted(
+        &self,
+        _: &Router,
+        _: &At,
+    ) -> Option<BoxFuture<'static, Result<bool, CommandError>>> {
+        None
+    }
+
     /// For the test kit: command name, target and JSON.
     fn inspect(&self) -> (String, EntityKey, serde_json::Value);
 }

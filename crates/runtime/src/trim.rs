@@ -10,6 +10,7 @@ use everfold_engine::{EntityKey, Offset, Timestamp};
 
 use crate::entity::Entity;
 use crate::error::CommandError;
+use crate::handler::foreign_kind;
 use crate::node::Node;
 use crate::owner::{ANSWERED, Stand};
 
@@ -32,12 +33,22 @@ impl Node {
         self.trim_key(entity).await
     }
 
+    /// Refuses if another application has run on the log: this one can neither write down the states
+    /// of its entities nor know what its handlers still need.
+    async fn only_ours(&self) -> Result<(), TrimError> {
+        match foreign_kind(self.engine.as_ref(), &self.registry).await? {
+            Some(kind) => Err(TrimError::OtherApplication(kind)),
+            None => Ok(()),
+        }
+    }
+
     /// The same for an entity that is known by type and id.
     ///
     /// # Errors
     /// Those of [`Node::trim_entity`].
     pub async fn trim_key(&self, entity: EntityKey) -> Result<Trimmed, TrimError> {
         let partition = self.engine.identity().layout.partition(&entity.id);
+        self.only_ours().await?;
         self.stand(&entity).await?;
         let until = self.end_before(partition, self.answered().await?).await?;
         let until = until.min(self.done_with(partition).await?);
@@ -59,6 +70,7 @@ impl Node {
         if time > self.young() {
             return Err(TrimError::TooYoung);
         }
+        self.only_ours().await?;
         let time = time.min(self.answered().await?);
         let mut ends = Vec::new();
         for partition in self.engine.identity().layout.all() {
@@ -185,6 +197,11 @@ pub enum TrimError {
         "the last 24 hours, and 6 minutes before them, cannot be trimmed: commands of that time may still be repeated and need their answers"
     )]
     TooYoung,
+    /// Entities of the log have code in another application, or in another form of this one.
+    #[error(
+        "the log has entities of the type {0:?}, which this application has no code for: nothing could stand for their history; trim with the application that they belong to"
+    )]
+    OtherApplication(String),
     /// An entity's state could not be put into a baseline.
     #[error("no baseline: {0}")]
     Baseline(#[from] CommandError),

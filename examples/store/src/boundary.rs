@@ -49,6 +49,9 @@ struct Seen {
     new: Vec<NewEvent>,
 }
 
+/// What a customer made of a command.
+type Decided<C> = Result<<Customer as Decide<C>>::Reply, <Customer as Decide<C>>::Rejection>;
+
 impl Seen {
     fn fold(
         records: &[Arc<Record>],
@@ -84,10 +87,7 @@ impl Seen {
         &mut self,
         id: &CustomerId,
         command: &C,
-    ) -> Result<
-        Result<<Customer as Decide<C>>::Reply, <Customer as Decide<C>>::Rejection>,
-        CommandError,
-    >
+    ) -> Result<Decided<C>, CommandError>
     where
         Customer: Decide<C>,
     {

@@ -13,6 +13,7 @@ use everfold_store::customer::{Customer, CustomerId, Open, Release, ReleaseCredi
 use everfold_store::money::Money;
 use everfold_store::order::{Cancel, Order, OrderId, OrderState, Place, Reason};
 use everfold_store::{boundary, reactions};
+use tokio::task::JoinSet;
 
 fn money(text: &str) -> Money {
     text.parse().expect("an amount")
@@ -119,15 +120,16 @@ async fn fifty_orders_at_once_for_the_credit_of_ten() {
         let node = Arc::new(open(application).await);
         let customer = node.entity::<Customer>("c");
         customer.send(opening("100.00")).await.expect("a customer");
-        let all = (0..50).map(|n| {
+        let mut all = JoinSet::new();
+        for n in 0..50 {
             let node = node.clone();
-            tokio::spawn(async move {
+            all.spawn(async move {
                 let order = node.entity::<Order>(format!("o-{n}"));
                 order.send(placing("c", "10.00")).await.map(drop)
-            })
-        });
-        for placed in all.collect::<Vec<_>>() {
-            placed.await.expect("no panic").expect("an order");
+            });
+        }
+        while let Some(placed) = all.join_next().await {
+            placed.expect("no panic").expect("an order");
         }
         node.caught_up().await.expect("handlers catch up");
         let mut approved = 0;
@@ -145,16 +147,17 @@ async fn fifty_orders_at_once_for_the_credit_of_ten() {
     let node = Arc::new(open(boundary::application()).await);
     let opened = boundary::open(&node, &"c".into(), &opening("100.00")).await;
     opened.expect("a customer");
-    let all = (0..50).map(|n| {
+    let mut all = JoinSet::new();
+    for n in 0..50 {
         let node = node.clone();
-        tokio::spawn(async move {
+        all.spawn(async move {
             let place = placing("c", "10.00");
             boundary::place(&node, &format!("o-{n}").into(), &place).await
-        })
-    });
+        });
+    }
     let mut approved = 0;
-    for placed in all.collect::<Vec<_>>() {
-        let state = placed.await.expect("no panic").expect("a decision");
+    while let Some(placed) = all.join_next().await {
+        let state = placed.expect("no panic").expect("a decision");
         approved += u32::from(state == OrderState::Approved);
     }
     assert_eq!(approved, 10);

@@ -50,6 +50,7 @@ pub const PLACES: &[&str] = &[
     "saga: begun again",
     "saga: late or repeated answer ignored",
     "saga: needs help",
+    "saga: no answer in time, to be tried again",
     "saga: step failed",
     "saga: step timed out",
     "saga: step to be tried again",

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use crate::bank::*;
 use crate::later::{self, *};
-use everfold::engine::Uuid;
 use everfold::engine::world::new_id;
-use everfold::{Node, StateStore};
+use everfold::engine::{EntityKey, Uuid};
+use everfold::{Application, Node, StateStore, TrimError};
 
 async fn open(path: &Path, days: u32, store: StateStore) -> Node {
     later::open(bank(), path, days, store).await
@@ -97,5 +97,27 @@ async fn the_stored_table_of_ids_outlives_the_record_that_it_ends_with() {
     let report = &node.owners().await.unwrap()[of_account];
     assert_eq!(report.replayed, report.safe_head - stored);
     assert_eq!(balance(&node, "account 1").await.0, 40);
+    node.close().await;
+}
+
+/// Attacks: an application that has no code for an entity lets its history go, and nothing that the
+/// entity could be made of again stands for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_of_another_application_is_not_trimmed() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = open(directory.path(), 0, StateStore::Disk).await;
+    deposit(&node, "account 1", 60).await;
+    node.caught_up().await.unwrap();
+    node.close().await;
+    let other = Application::new("other");
+    let node = later::open(other, directory.path(), 2, StateStore::Disk).await;
+    let entity = EntityKey::new("account", "account 1");
+    let foreign = TrimError::OtherApplication("account".into());
+    assert_eq!(node.trim_key(entity).await, Err(foreign.clone()));
+    let time = node.world().now().plus_days(-2);
+    assert_eq!(node.trim_before(time).await, Err(foreign));
+    node.close().await;
+    let node = open(directory.path(), 2, StateStore::Disk).await;
+    assert_eq!(balance(&node, "account 1").await.0, 60);
     node.close().await;
 }

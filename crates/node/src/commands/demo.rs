@@ -19,7 +19,7 @@ use crate::demo::load::{Rules, Tally, load};
 use crate::output::{self, Progress};
 use crate::purchases::{self, History};
 use crate::serve::{self, Stop};
-use crate::store;
+use crate::store::{self, Form};
 
 pub mod ledger;
 
@@ -149,7 +149,7 @@ fn play(arguments: &Store) -> anyhow::Result<()> {
         ..NodeOptions::default()
     };
     runtime.block_on(async {
-        let node = store::open_with(&directory.log(), options).await?;
+        let node = store::open_in(Form::Choreography, &directory.log(), options).await?;
         let shown = show(arguments, &mut directory, &node, &clock, history, begin).await;
         node.close().await;
         shown

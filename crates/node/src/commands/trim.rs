@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use clap::ArgGroup;
+use everfold::NodeOptions;
 use everfold::engine::{EntityKey, Timestamp};
 use serde_json::json;
 
 use crate::demo::directory::log_in;
-use crate::{output, store};
+use crate::output;
+use crate::store::{self, Form};
 
 /// Lets go of history. Nothing goes but what a baseline stands for, which is written first: states
 /// stay as they are, the events behind them are gone. There is no way back but a backup.
@@ -24,6 +26,9 @@ pub struct Arguments {
     /// The past of one entity, as far as it lies in full segments
     #[arg(long, value_name = "TYPE-ID")]
     entity: Option<String>,
+    /// The form that the store is served in
+    #[arg(long, value_enum, default_value_t)]
+    form: Form,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -38,7 +43,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     store::require_log(&path)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let trimmed = runtime.block_on(async {
-        let node = store::open(&path).await?;
+        let node = store::open_in(arguments.form, &path, NodeOptions::default()).await?;
         node.caught_up().await?;
         let trimmed = match (&arguments.before, &arguments.entity) {
             (Some(time), _) => node.trim_before(*time).await,

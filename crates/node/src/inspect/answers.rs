@@ -16,16 +16,16 @@ use super::events::{self, Asked, Page, Wanted};
 use super::record;
 use crate::demo::figures::count_events;
 
-type Answer = Result<Json<Value>, Failure>;
+pub(super) type Answer = Result<Json<Value>, Failure>;
 
-fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Failure> {
+pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Failure> {
     let query = Query::<T>::try_from_uri(uri);
     query
         .map(|Query(query)| query)
         .map_err(|error| Failure::bad_request(error.body_text()))
 }
 
-fn limit(limit: Option<usize>, default: usize) -> Result<usize, Failure> {
+pub(super) fn limit(limit: Option<usize>, default: usize) -> Result<usize, Failure> {
     match limit.unwrap_or(default) {
         limit @ 1..=1000 => Ok(limit),
         limit => Err(Failure::bad_request(format!("limit {limit}: 1 to 1000"))),
@@ -55,6 +55,7 @@ pub(super) async fn node(State(node): State<Arc<Node>>) -> Answer {
         "durability": engine.durability(),
         "doctor": findings.collect::<Vec<_>>(),
         "entity_types": types,
+        "sagas": node.saga_names(),
         "events": count_events(&node).await?,
         "position": node.position().await?.to_string(),
     })))

@@ -20,7 +20,7 @@ fn stamp(event: &Value) -> i64 {
     event["stamp"].as_str().unwrap().parse().unwrap()
 }
 
-fn lines(arguments: &[&str]) -> Vec<Value> {
+pub(crate) fn lines(arguments: &[&str]) -> Vec<Value> {
     let output = run(arguments);
     assert!(
         output.status.success(),

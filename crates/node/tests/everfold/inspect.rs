@@ -40,7 +40,7 @@ fn a_node_tells_what_it_is_and_what_it_holds() {
         16
     );
     let handlers = get("handlers");
-    assert_eq!(handlers["handlers"].as_array().unwrap().len(), 6);
+    assert_eq!(handlers["handlers"].as_array().unwrap().len(), 7);
     assert_eq!(handlers["parked"], json!([]));
 
     let entity = get(&format!("entity/customer/{id}"));

@@ -12,4 +12,5 @@ mod inspect;
 mod ledger;
 mod model;
 mod running;
+mod sagas;
 mod sim;

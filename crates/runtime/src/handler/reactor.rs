@@ -33,7 +33,7 @@ struct LaneStatus {
     reached: watch::Sender<Offset>,
     parked: Mutex<BTreeMap<Text, ParkedKey>>,
     /// Timers that were set aside.
-    parked_timers: Mutex<BTreeMap<Text, Firing>>,
+    parked_timers: Mutex<Vec<Firing>>,
     /// Everything up to here is stored as done, and nothing of it is parked.
     settled: AtomicU64,
     /// The same for timers that have fired, by their numbers.
@@ -51,6 +51,9 @@ struct LaneStatus {
 
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 struct ParkedKey {
+    /// Whose events they are.
+    #[serde(default)]
+    entity: String,
     reason: String,
     offsets: Vec<u64>,
     /// Those of them whose timers are not set, for it is not known what they ask for.
@@ -166,11 +169,12 @@ impl RunningReactor {
         let mut all = Vec::new();
         for lane in &self.lanes {
             let timers = lane.parked_timers.lock();
-            for (key, firing) in timers.unwrap_or_else(PoisonError::into_inner).iter() {
+            for firing in timers.unwrap_or_else(PoisonError::into_inner).iter() {
                 all.push(Parked {
                     handler: self.name.to_string(),
                     partition: lane.partition.0,
-                    key: key.to_string(),
+                    key: firing.key().to_string(),
+                    entity: firing.entity.clone(),
                     offsets: vec![firing.due.offset.0],
                     reason: firing.parked.clone().unwrap_or_default(),
                 });
@@ -184,7 +188,8 @@ impl RunningReactor {
                 all.push(Parked {
                     handler: self.name.to_string(),
                     partition: lane.partition.0,
-                    key: key.to_string(),
+                    key: shown(key),
+                    entity: parked.entity.clone(),
                     offsets: parked.offsets.clone(),
                     reason: parked.reason.clone(),
                 });
@@ -195,16 +200,27 @@ impl RunningReactor {
 
     /// Tries an entity's parked events again, in order. Says whether there were any.
     pub(crate) fn retry(&self, key: &str) -> bool {
-        let parked_in = |lane: &&Arc<LaneStatus>| {
+        let mut found = false;
+        for lane in &self.lanes {
             let events = lane.parked.lock().unwrap_or_else(PoisonError::into_inner);
+            let events = events.keys().filter(|parked| shown(parked) == key);
+            let events: Vec<Text> = events.cloned().collect();
             let timers = lane.parked_timers.lock();
             let timers = timers.unwrap_or_else(PoisonError::into_inner);
-            events.contains_key(key) || timers.contains_key(key)
-        };
-        let mut found = false;
-        for lane in self.lanes.iter().filter(parked_in) {
-            found |= lane.retry.send(key.into()).is_ok();
+            let timers = timers.iter().map(Firing::key).filter(|it| **it == *key);
+            for parked in events.into_iter().chain(timers) {
+                found |= lane.retry.send(parked).is_ok();
+            }
         }
         found
     }
+}
+
+/// Between an entity and the strand of what is done for it, where the order is kept by strand. Ids
+/// of entities hold spaces.
+const STRAND: char = '\0';
+
+/// A key as people see and say it.
+fn shown(key: &str) -> String {
+    key.replace(STRAND, " ")
 }

@@ -1,6 +1,6 @@
 //! Notices an event whose fields changed without a new schema version.
 
-use everfold_engine::engine::{Area, Engine, Epoch, Put};
+use everfold_engine::engine::{Area, Engine, Epoch, Put, ReadError};
 use everfold_engine::slot::Partition;
 use everfold_engine::{Bytes, Text};
 
@@ -14,10 +14,7 @@ pub(crate) async fn check_schemas(
     registry: &Registry,
     epoch: Option<Epoch>,
 ) -> Result<(), StartError> {
-    let area = Area {
-        name: Text::from_static("schemas"),
-        partition: Partition(0),
-    };
+    let area = area();
     let unavailable = |error: String| StartError::Unavailable(error);
     let previous = engine
         .revision(&area)
@@ -63,4 +60,40 @@ pub(crate) async fn check_schemas(
         .await
         .map(drop)
         .map_err(|error| unavailable(error.to_string()))
+}
+
+fn area() -> Area {
+    Area {
+        name: Text::from_static("schemas"),
+        partition: Partition(0),
+    }
+}
+
+/// A type of entities that another application has had code for on this log, as far as it is noted.
+pub(crate) async fn foreign_kind(
+    engine: &dyn Engine,
+    registry: &Registry,
+) -> Result<Option<String>, ReadError> {
+    let ours = registry.all();
+    let is_ours = |key: &str| {
+        let mut rests = ours
+            .iter()
+            .filter_map(|kind| key.strip_prefix(&kind.name[..]));
+        rests.any(|rest| rest.starts_with('/'))
+    };
+    let mut last: Option<Bytes> = None;
+    loop {
+        let page = engine.scan(&area(), last.as_deref(), 1024).await?;
+        let Some((key, _)) = page.last() else {
+            return Ok(None);
+        };
+        last = Some(key.clone());
+        for (key, _) in &page {
+            let key = String::from_utf8_lossy(key);
+            if !is_ours(&key) {
+                let kind = key.split('/').next().unwrap_or_default();
+                return Ok(Some(kind.to_owned()));
+            }
+        }
+    }
 }

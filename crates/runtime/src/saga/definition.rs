@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everfold_engine::engine::BoxFuture;
 use everfold_engine::{EntityKey, Text};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::ask::{Asks, Question};
+use super::ask::{Answering, Asks, Written};
 use super::event::Json;
 use super::step::{Next, Step, StepAnswer, What, fail};
 use crate::error::CommandError;
@@ -201,7 +200,7 @@ pub(crate) trait Definition: Send + Sync {
 
     fn is_wanted(&self, step: &str, data: &Json) -> Result<bool, CommandError>;
 
-    fn question(&self, step: &str, undo: bool, data: &Json) -> Result<Question, CommandError>;
+    fn question(&self, step: &str, undo: bool, data: &Json) -> Result<Written, CommandError>;
 
     /// What an answer means, and the data if that has changed.
     fn judge(
@@ -222,7 +221,7 @@ pub(crate) trait Definition: Send + Sync {
         envelope: Envelope,
         entity: EntityKey,
         body: &Json,
-    ) -> Option<BoxFuture<'static, Result<StepAnswer, CommandError>>>;
+    ) -> Option<Answering>;
 }
 
 impl<D: SagaData> Definition for Saga<D> {
@@ -263,9 +262,9 @@ impl<D: SagaData> Definition for Saga<D> {
         Ok(self.with_data(data, |data| Ok(when(data)))?.0)
     }
 
-    fn question(&self, step: &str, undo: bool, data: &Json) -> Result<Question, CommandError> {
+    fn question(&self, step: &str, undo: bool, data: &Json) -> Result<Written, CommandError> {
         let asks = self.asks(step, undo).ok_or_else(|| gone(step))?;
-        Ok(self.with_data(data, |data| asks.0.question(data))?.0)
+        Ok(self.with_data(data, |data| asks.0.write(data))?.0)
     }
 
     fn judge(
@@ -294,7 +293,7 @@ impl<D: SagaData> Definition for Saga<D> {
         envelope: Envelope,
         entity: EntityKey,
         body: &Json,
-    ) -> Option<BoxFuture<'static, Result<StepAnswer, CommandError>>> {
+    ) -> Option<Answering> {
         let asks = self.asks(step, undo)?;
         Some(asks.0.send(router, envelope, entity, body))
     }

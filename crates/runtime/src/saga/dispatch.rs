@@ -9,12 +9,13 @@ use everfold_engine::{EntityKey, Text};
 
 use super::definition::{Begins, Definitions};
 use super::event::{Json, Operation, SagaEvent, StepOutcome, TimerPurpose};
+use super::instance::Instance;
 use super::step::StepAnswer;
 use super::turn::Input;
 use super::work::SagaWork;
 use crate::error::{CommandError, SendError};
 use crate::handler::Delivered;
-use crate::owner::{Envelope, Router};
+use crate::owner::{Envelope, Router, Strength, Watch};
 use crate::reactor::{
     At, Cancelled, Outcome, Outgoing, Reaction, Reactor, Subscription, Timer, nothing,
 };
@@ -155,16 +156,12 @@ fn follow(definitions: &Arc<Definitions>, instance: &EntityKey, event: &SagaEven
             cancelled: vec![Cancelled::All],
             ..Reaction::default()
         },
-        // What waited for its definition.
-        SagaEvent::Operated {
-            operation: Operation::Retry,
-        } => Reaction {
-            unparks: true,
+        // What waited for its definition: whatever a person decides, it has to be answered.
+        SagaEvent::Operated { operation } => Reaction {
+            unparks: *operation != Operation::Force,
             ..Reaction::default()
         },
-        SagaEvent::Begun { .. } | SagaEvent::HelpNeeded { .. } | SagaEvent::Operated { .. } => {
-            nothing()
-        }
+        SagaEvent::Begun { .. } | SagaEvent::HelpNeeded { .. } => nothing(),
     }
 }
 
@@ -245,6 +242,11 @@ impl Outgoing for Told {
         &self.instance
     }
 
+    // However many steps a saga has, it is no loop.
+    fn comes_back(&self) -> bool {
+        matches!(self.input, Input::Answer { .. })
+    }
+
     fn inspect(&self) -> (String, EntityKey, serde_json::Value) {
         let json = serde_json::to_value(&self.input).unwrap_or_default();
         ("saga".to_owned(), self.instance.clone(), json)
@@ -293,6 +295,24 @@ impl Outgoing for Sent {
 
     fn target(&self) -> &EntityKey {
         &self.entity
+    }
+
+    // The instance may have gone on without the command, or have sent another in its place: what
+    // could not be processed was forgotten by whoever decides it, and would be done now.
+    fn still_wanted(
+        &self,
+        router: &Router,
+        at: &At,
+    ) -> Option<BoxFuture<'static, Result<bool, CommandError>>> {
+        let (step, undo, attempt) = (self.step.clone(), self.undo, self.attempt);
+        let look = move |instance: &Instance, _| Some(instance.waits_for(&step, undo, attempt));
+        let strength = Strength::After(at.record().local.offset);
+        let (watch, answer) = Watch::<Instance, _, _>::new(self.instance.clone(), strength, look);
+        router.submit(router.partition(&self.instance.id), Box::new(watch));
+        Some(Box::pin(async move {
+            let seen = answer.await.unwrap_or(Err(CommandError::Closed));
+            seen.map(|(wanted, _)| wanted)
+        }))
     }
 
     fn inspect(&self) -> (String, EntityKey, serde_json::Value) {

@@ -111,6 +111,12 @@ pub enum SagaEvent {
         undo: bool,
         /// Why.
         reason: String,
+        /// Its command was carried out, or may have been.
+        perhaps_done: bool,
+        /// What the entity answered.
+        reply: Option<Json>,
+        /// What the saga is about from now on, if that has changed.
+        data: Option<Json>,
     },
     /// A person has helped.
     Operated {
@@ -135,6 +141,8 @@ pub enum StepOutcome {
     Failed,
     /// Not done now, but to be tried again.
     Again,
+    /// No answer came in time, but it is to be tried again: it is not known whether it was done.
+    Late,
     /// No answer came in time: it is not known whether it was done.
     TimedOut,
     /// It was not needed, or a person has decided to go on without it.
@@ -157,11 +165,12 @@ pub enum TimerPurpose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operation {
-    /// Ask again for what needs help.
+    /// Ask again for what needs help: by another command, even if the one before was carried out.
     Retry,
-    /// Go on as if what needs help were done, or undone.
+    /// Go on as if what needs help were done, or undone. If it may really be done, it is undone
+    /// like any step should the saga have to go back.
     Skip,
-    /// Go no further, and undo what was done.
+    /// Go no further, and undo what was done or may have been done.
     Compensate,
     /// End it as it stands: nothing more is sent.
     Force,

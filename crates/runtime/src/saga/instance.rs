@@ -42,8 +42,22 @@ pub(crate) enum Phase {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Calls {
     pub(crate) action: Call,
+    /// Some command of the action may have been carried out, though it does not count as done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    perhaps_done: bool,
     #[serde(default, skip_serializing_if = "Call::is_idle")]
     pub(crate) undo: Call,
+}
+
+impl Calls {
+    /// There will be no other command.
+    fn give_up(&mut self, attempt: u32) {
+        self.action = if self.perhaps_done {
+            Call::Unknown
+        } else {
+            Call::Failed { attempt }
+        };
+    }
 }
 
 /// How a command stands. Attempts count all commands; tries count those since a person helped.
@@ -121,6 +135,10 @@ impl Instance {
         }
     }
 
+    fn perhaps_done(&mut self, step: &str) {
+        self.steps.entry(step.to_owned()).or_default().perhaps_done = true;
+    }
+
     fn stop_timers(&mut self, step: &str, undo: bool, purposes: &[TimerPurpose]) {
         self.timers.retain(|_, timer| {
             let other = timer.step.as_deref() != Some(step) || timer.undo != undo;
@@ -132,6 +150,13 @@ impl Instance {
         let mut timers = self.timers.values();
         timers
             .any(|it| it.step.as_deref() == Some(step) && it.undo == undo && it.purpose == purpose)
+    }
+
+    /// Whether an answer to this command would be heard.
+    pub(crate) fn waits_for(&self, step: &str, undo: bool, attempt: u32) -> bool {
+        let open = matches!(self.phase, Phase::Forward | Phase::Backward);
+        let call = self.call(step, undo);
+        open && matches!(call, Call::Asked { attempt: asked, .. } if *asked == attempt)
     }
 
     /// Steps, and undoings of steps, that need a person.
@@ -206,9 +231,8 @@ impl Instance {
                 self.phase = Phase::Backward;
                 self.reason.get_or_insert_with(|| reason.clone());
                 for calls in self.steps.values_mut() {
-                    // Its last command was not carried out, and there will be no other.
                     if let Call::Again { attempt, .. } = calls.action {
-                        calls.action = Call::Failed { attempt };
+                        calls.give_up(attempt);
                     }
                 }
                 let timers = std::mem::take(&mut self.timers);
@@ -226,8 +250,21 @@ impl Instance {
                     self.timers.insert(number, timer);
                 }
             }
-            SagaEvent::HelpNeeded { step, undo, reason } => match step {
+            SagaEvent::HelpNeeded {
+                step,
+                undo,
+                reason,
+                perhaps_done,
+                data,
+                ..
+            } => match step {
                 Some(step) => {
+                    if let Some(data) = data {
+                        self.data = Some(data.clone());
+                    }
+                    if *perhaps_done && !undo {
+                        self.perhaps_done(step);
+                    }
                     let call = self.call_mut(step, *undo);
                     *call = Call::Stuck {
                         attempt: call.attempt(),
@@ -255,9 +292,10 @@ impl Instance {
         reason: &Option<String>,
         data: &Option<Json>,
     ) {
-        let tries = match self.call(step, undo) {
-            Call::Asked { tries, .. } => *tries,
-            _ => 1,
+        let (tries, waits) = match self.call(step, undo) {
+            Call::Asked { tries, .. } => (*tries, true),
+            Call::Again { tries, .. } => (*tries, false),
+            _ => (1, false),
         };
         let why = || reason.clone().unwrap_or_default();
         *self.call_mut(step, undo) = match outcome {
@@ -265,12 +303,21 @@ impl Instance {
             StepOutcome::Failed => Call::Failed { attempt },
             StepOutcome::TimedOut => Call::Unknown,
             StepOutcome::Skipped => Call::Skipped,
-            StepOutcome::Again => Call::Again {
+            StepOutcome::Again | StepOutcome::Late => Call::Again {
                 attempt,
                 tries,
                 reason: why(),
             },
         };
+        if !undo && outcome == StepOutcome::Late && waits {
+            self.perhaps_done(step);
+        }
+        if !undo && outcome == StepOutcome::Failed {
+            self.steps
+                .entry(step.to_owned())
+                .or_default()
+                .give_up(attempt);
+        }
         if let Some(data) = data {
             self.data = Some(data.clone());
         }
@@ -287,15 +334,19 @@ impl Instance {
         for calls in self.steps.values_mut() {
             match operation {
                 Operation::Skip => {
-                    for call in [&mut calls.action, &mut calls.undo] {
-                        if matches!(call, Call::Stuck { .. }) {
-                            *call = Call::Skipped;
-                        }
+                    if matches!(calls.action, Call::Stuck { .. }) {
+                        calls.action = match calls.perhaps_done {
+                            true => Call::Done,
+                            false => Call::Skipped,
+                        };
+                    }
+                    if matches!(calls.undo, Call::Stuck { .. }) {
+                        calls.undo = Call::Skipped;
                     }
                 }
                 Operation::Compensate => {
                     if let Call::Stuck { attempt, .. } = calls.action {
-                        calls.action = Call::Failed { attempt };
+                        calls.give_up(attempt);
                     }
                 }
                 Operation::Retry | Operation::Force => {}
@@ -305,13 +356,20 @@ impl Instance {
 
     /// The instance as people see it.
     pub(crate) fn status(&self, entity: &EntityKey) -> SagaStatus {
-        let stuck = !self.stuck().is_empty() || self.help.is_some();
+        let stuck = self.stuck();
+        let wanted = stuck.first().map(|(step, undo)| {
+            let of = if *undo { "undoing " } else { "" };
+            match self.call(step, *undo) {
+                Call::Stuck { reason, .. } => format!("{of}{step}: {reason}"),
+                _ => format!("{of}{step}"),
+            }
+        });
         let state = match self.phase {
             Phase::New => "new",
             Phase::Ended(SagaEnd::Completed) => "completed",
             Phase::Ended(SagaEnd::Undone) => "undone",
             Phase::Ended(SagaEnd::Forced) => "forced",
-            _ if stuck => "needs_help",
+            _ if !stuck.is_empty() || self.help.is_some() => "needs_help",
             Phase::Forward => "running",
             Phase::Backward => "undoing",
         };
@@ -320,14 +378,21 @@ impl Instance {
             state: described(&calls.action),
             undo: Some(described(&calls.undo)).filter(|_| !calls.undo.is_idle()),
         });
+        let timers = self.timers.iter().map(|(timer, waiting)| TimerStatus {
+            timer: *timer,
+            step: waiting.step.clone(),
+            undo: waiting.undo,
+            purpose: waiting.purpose,
+        });
         SagaStatus {
             saga: entity.kind.to_string(),
             id: entity.id.to_string(),
             version: self.version,
             state: state.to_owned(),
-            reason: self.help.clone().or_else(|| self.reason.clone()),
+            undoing: self.phase == Phase::Backward,
+            reason: self.help.clone().or(wanted).or_else(|| self.reason.clone()),
             steps: steps.collect(),
-            timers: self.timers.len(),
+            timers: timers.collect(),
             data: self.data.clone(),
         }
     }
@@ -360,14 +425,23 @@ pub struct SagaStatus {
     pub version: u32,
     /// `running`, `undoing`, `needs_help`, `completed`, `undone` or `forced`.
     pub state: String,
-    /// Why it goes back, or what it needs help with.
+    /// Whether what was done is being undone, also where that needs help.
+    pub undoing: bool,
+    /// Why it goes back, or what it needs help with: the first step that does, by name.
     pub reason: Option<String>,
     /// The steps that have begun, by name.
     pub steps: Vec<StepStatus>,
-    /// How many timers it has set that have not fired.
-    pub timers: usize,
+    /// The timers that it has set and still waits for.
+    pub timers: Vec<TimerStatus>,
     /// What it is about.
     pub data: Option<Json>,
+}
+
+impl SagaStatus {
+    /// Whether it is over.
+    pub fn has_ended(&self) -> bool {
+        matches!(&self.state[..], "completed" | "undone" | "forced")
+    }
 }
 
 /// A step of an instance as people see it.
@@ -379,4 +453,17 @@ pub struct StepStatus {
     pub state: String,
     /// How its undoing stands, if that has begun.
     pub undo: Option<String>,
+}
+
+/// A timer that an instance waits for, as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TimerStatus {
+    /// Its number, that of its [`SagaEvent::TimerSet`].
+    pub timer: u64,
+    /// Which step waits; none: the whole saga.
+    pub step: Option<String>,
+    /// Whether the step is being undone.
+    pub undo: bool,
+    /// What for.
+    pub purpose: TimerPurpose,
 }

@@ -53,7 +53,7 @@ impl<D: SagaData> SagaRef<'_, D> {
     }
 
     /// Helps an instance, or stops it; sent when it is awaited. What was set aside because its
-    /// definition was missing is tried again by [`Operation::Retry`].
+    /// definition was missing is tried again as well, unless it ends by [`Operation::Force`].
     pub fn act(&self, id: impl Into<String>, operation: Operation) -> Sending<Acting> {
         let what = Acting(self.told(&id.into(), Ok(Input::Operate { operation })));
         Sending::new(&self.node.router, what)

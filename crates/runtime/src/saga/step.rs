@@ -11,12 +11,14 @@ use super::event::Json;
 pub enum Next {
     /// The step is done.
     Done,
-    /// The step is not done, and the saga has to undo what was done before.
+    /// The step is not done, and the saga has to undo what was done before: not this step, even if
+    /// it was a reply that said so.
     Fail(String),
     /// The step is not done now; it is tried again as often as [`Step::attempts`] says, and has
     /// failed then.
     Again(String),
-    /// A person has to look at it.
+    /// A person has to look at it. If it is called off, the step is undone unless its command was
+    /// rejected.
     Help(String),
 }
 
@@ -42,7 +44,7 @@ pub fn help(reason: impl Into<String>) -> Next {
 
 /// One step of a saga: a command to an entity, and how to undo what it did.
 ///
-/// Made of an [`AskEntity`](super::Ask), which says what the answers mean.
+/// Made of a [`Question`](super::Question), which says what the answers mean.
 pub struct Step<D> {
     pub(super) name: &'static str,
     pub(super) what: What<D>,
@@ -117,7 +119,10 @@ impl<D: 'static> Step<D> {
         self
     }
 
-    /// What it means that there was no answer in time; without this the step has failed.
+    /// What it means that there was no answer in time; without this the step has failed. The
+    /// command may still be carried out. To try [`again`] sends another one behind it, which then
+    /// has as much time: only for entities that do the same once. A step that fails after all, or is
+    /// called off, is undone in case it was done.
     #[must_use]
     pub fn timed_out(mut self, means: impl Fn(&mut D) -> Next + Send + Sync + 'static) -> Self {
         self.timed_out = Some(Arc::new(means));

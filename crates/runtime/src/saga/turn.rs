@@ -52,6 +52,12 @@ pub(crate) fn decide(
     input: &Input,
 ) -> Result<Decided, CommandError> {
     let version = match input {
+        // Whatever its definition is, that of another version has no say in it.
+        Input::Begin { data, .. } if state.phase != Phase::New => {
+            let same = state.begun_with == xxh3_64(data.as_str().as_bytes());
+            let again = same.then(Vec::new);
+            return Ok(again.ok_or(SagaRejection::BegunDifferently));
+        }
         Input::Begin { version, .. } => *version,
         _ => state.version,
     };
@@ -89,7 +95,7 @@ fn without_definition(
         Input::Operate { .. } if open => Err(SagaRejection::NoDefinition { version }),
         Input::Operate { .. } if state.phase == Phase::New => Err(SagaRejection::NotBegun),
         Input::Operate { .. } => Err(SagaRejection::Ended),
-        Input::Begin { .. } | Input::Answer { .. } | Input::Timer { .. } if open => {
+        Input::Answer { .. } | Input::Timer { .. } if open => {
             return Err(CommandError::NoDefinition(version));
         }
         Input::Begin { .. } => Err(SagaRejection::NoDefinition { version }),
@@ -102,6 +108,30 @@ fn orphaned(version: u32) -> SagaEvent {
         step: None,
         undo: false,
         reason: format!("version {version} of its definition is not part of the application"),
+        perhaps_done: false,
+        reply: None,
+        data: None,
+    }
+}
+
+/// What a step goes on from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// The command was carried out, and this is known.
+    Reply,
+    /// Nothing was done.
+    Rejection,
+    /// It could not be processed: nothing was done.
+    Error,
+    /// There was no answer in time.
+    Nothing,
+    /// Time has passed, as it should.
+    Time,
+}
+
+impl Heard {
+    fn is_perhaps_done(self) -> bool {
+        matches!(self, Self::Reply | Self::Nothing)
     }
 }
 
@@ -120,7 +150,7 @@ impl Turn<'_> {
 
     fn take(&mut self, input: &Input) -> Result<(), SagaRejection> {
         match input {
-            Input::Begin { version, data } => self.begin(*version, data)?,
+            Input::Begin { version, data } => self.begin(*version, data),
             Input::Answer {
                 step,
                 undo,
@@ -136,11 +166,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    fn begin(&mut self, version: u32, data: &Json) -> Result<(), SagaRejection> {
-        if self.state.phase != Phase::New {
-            let same = self.state.begun_with == xxh3_64(data.as_str().as_bytes());
-            return same.then_some(()).ok_or(SagaRejection::BegunDifferently);
-        }
+    fn begin(&mut self, version: u32, data: &Json) {
         self.emit(SagaEvent::Begun {
             version,
             data: data.clone(),
@@ -148,28 +174,26 @@ impl Turn<'_> {
         if let Some(deadline) = self.definition.deadline() {
             self.set_timer(None, false, TimerPurpose::Deadline, deadline);
         }
-        Ok(())
     }
 
     fn answer(&mut self, step: &str, undo: bool, attempt: u32, answer: &StepAnswer) {
         // A repeated answer, or one that nobody waits for any more.
-        if !matches!(self.state.call(step, undo), Call::Asked { attempt: asked, .. } if *asked == attempt)
-            || matches!(self.state.phase, Phase::Ended(_))
-        {
+        if !self.state.waits_for(step, undo, attempt) {
             return;
         }
         let data = self.data();
         let judged = self.definition.judge(step, undo, &data, answer);
-        let reply = match answer {
-            StepAnswer::Replied(reply) | StepAnswer::Rejected(reply) => Some(reply.clone()),
-            StepAnswer::Error(_) => None,
+        let (heard, reply) = match answer {
+            StepAnswer::Replied(reply) => (Heard::Reply, Some(reply.clone())),
+            StepAnswer::Rejected(reply) => (Heard::Rejection, Some(reply.clone())),
+            StepAnswer::Error(_) => (Heard::Error, None),
         };
         match judged {
-            Ok((next, data)) => {
-                let in_error = matches!(answer, StepAnswer::Error(_));
-                self.conclude(step, undo, next, in_error, reply, data);
+            Ok((next, data)) => self.conclude(step, undo, next, heard, reply, data),
+            Err(error) => {
+                let next = Next::Help(error.to_string());
+                self.conclude(step, undo, next, heard, reply, None);
             }
-            Err(error) => self.need_help(step, undo, error.to_string()),
         }
     }
 
@@ -179,31 +203,51 @@ impl Turn<'_> {
         step: &str,
         undo: bool,
         next: Next,
-        in_error: bool,
+        heard: Heard,
         reply: Option<Json>,
         data: Option<Json>,
     ) {
         let (attempt, tries) = match self.state.call(step, undo) {
-            Call::Asked { attempt, tries } => (*attempt, *tries),
+            Call::Asked { attempt, tries } | Call::Again { attempt, tries, .. } => {
+                (*attempt, *tries)
+            }
             other => (other.attempt(), 1),
         };
         let outline = self.outline(step);
         let last = outline.is_none_or(|outline| tries >= outline.attempts);
         // Who goes back does not try again to go forward.
         let last = last || (!undo && self.state.phase == Phase::Backward);
+        let forward = self.state.phase == Phase::Forward;
+        let asks_for_help = matches!(next, Next::Help(_));
         let (outcome, reason) = match next {
             Next::Done => (StepOutcome::Done, None),
-            Next::Help(reason) => return self.need_help(step, undo, reason),
-            Next::Fail(reason) | Next::Again(reason) if undo && last => {
-                return self.need_help(step, undo, reason);
+            Next::Again(reason) if !last && heard == Heard::Nothing => {
+                (StepOutcome::Late, Some(reason))
             }
-            Next::Fail(reason) if undo => return self.need_help(step, undo, reason),
-            Next::Fail(reason) => (StepOutcome::Failed, Some(reason)),
             Next::Again(reason) if !last => (StepOutcome::Again, Some(reason)),
-            Next::Again(reason) if in_error && self.state.phase == Phase::Forward => {
-                return self.need_help(step, undo, reason);
+            // What cannot be processed is nothing that the definition has foreseen; an undoing that
+            // does not succeed, neither.
+            Next::Help(reason) | Next::Fail(reason) | Next::Again(reason)
+                if undo || asks_for_help || heard == Heard::Error && forward =>
+            {
+                self.emit(SagaEvent::HelpNeeded {
+                    step: Some(step.to_owned()),
+                    undo,
+                    reason,
+                    perhaps_done: heard.is_perhaps_done(),
+                    reply,
+                    data,
+                });
+                return;
             }
-            Next::Again(reason) => (StepOutcome::Failed, Some(reason)),
+            Next::Help(reason) | Next::Fail(reason) | Next::Again(reason)
+                if heard == Heard::Nothing =>
+            {
+                return self.unanswered(step, reason, data);
+            }
+            Next::Help(reason) | Next::Fail(reason) | Next::Again(reason) => {
+                (StepOutcome::Failed, Some(reason))
+            }
         };
         self.emit(SagaEvent::Answered {
             step: step.to_owned(),
@@ -214,7 +258,7 @@ impl Turn<'_> {
             reply,
             data,
         });
-        if outcome == StepOutcome::Again {
+        if matches!(outcome, StepOutcome::Again | StepOutcome::Late) {
             let between = outline.map_or(LONGEST_PAUSE, |outline| outline.between);
             let doubled = between.saturating_mul(1 << (tries - 1).min(20));
             let pause = doubled.min(LONGEST_PAUSE);
@@ -234,7 +278,7 @@ impl Turn<'_> {
                 }
             }
             (Some(step), TimerPurpose::Pause) => {
-                self.conclude(step, false, Next::Done, false, None, None);
+                self.conclude(step, false, Next::Done, Heard::Time, None, None);
             }
             (Some(step), TimerPurpose::Deadline) => self.time_out(step),
             (None, _) if self.state.phase == Phase::Forward => {
@@ -255,9 +299,11 @@ impl Turn<'_> {
             return;
         }
         match self.definition.timed_out(step, &self.data()) {
-            Ok((Next::Fail(reason), data)) => self.unanswered(step, reason, data),
-            Ok((next, data)) => self.conclude(step, false, next, false, None, data),
-            Err(error) => self.need_help(step, false, error.to_string()),
+            Ok((next, data)) => self.conclude(step, false, next, Heard::Nothing, None, data),
+            Err(error) => {
+                let next = Next::Help(error.to_string());
+                self.conclude(step, false, next, Heard::Nothing, None, None);
+            }
         }
     }
 
@@ -436,11 +482,15 @@ impl Turn<'_> {
         }
     }
 
+    /// Nothing was asked, for the definition could not say what.
     fn need_help(&mut self, step: &str, undo: bool, reason: String) {
         self.emit(SagaEvent::HelpNeeded {
             step: Some(step.to_owned()),
             undo,
             reason,
+            perhaps_done: false,
+            reply: None,
+            data: None,
         });
     }
 

@@ -106,6 +106,7 @@ impl SagaWork {
                     StepOutcome::Failed => "saga: step failed",
                     StepOutcome::Again => "saga: step to be tried again",
                     StepOutcome::TimedOut => "saga: step timed out",
+                    StepOutcome::Late => "saga: no answer in time, to be tried again",
                     StepOutcome::Done | StepOutcome::Skipped => continue,
                 },
                 SagaEvent::Asked { undo: true, .. } => "saga: step undone",

@@ -435,6 +435,7 @@ impl<R: Row> Rows<R> {
                     handler: view.to_owned(),
                     partition: partition.0,
                     key: key.to_string(),
+                    entity: String::new(),
                     offsets: Vec::new(),
                     reason: format!("the row cannot be stored: {reason}"),
                 });
@@ -444,6 +445,7 @@ impl<R: Row> Rows<R> {
                     handler: view.to_owned(),
                     partition: row.events.first().map_or(0, |(source, _)| *source),
                     key: key.to_string(),
+                    entity: String::new(),
                     offsets: row.events.iter().map(|(_, offset)| *offset).collect(),
                     reason: row.reason.clone(),
                 });

@@ -100,7 +100,7 @@ impl Instance {
                 ..
             } => {
                 let call = self.calls.entry((step.clone(), *undo)).or_default();
-                let again = call.outcome == Some(StepOutcome::Again);
+                let again = matches!(call.outcome, Some(StepOutcome::Again | StepOutcome::Late));
                 let open = call.waits || *attempt == 0 && call.outcome.is_none();
                 if !open && !again || *attempt != call.attempt {
                     return Err("answered what was not asked, or was answered before");

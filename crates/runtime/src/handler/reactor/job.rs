@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use everfold_engine::record::Source;
 use everfold_engine::slot::Partition;
-use everfold_engine::{EntityKey, Offset, Record, Text, Timestamp, Uuid};
+use everfold_engine::{Offset, Record, Text, Timestamp, Uuid};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::LaneStatus;
@@ -35,6 +35,8 @@ pub(super) struct Job {
     pub(super) status: Arc<LaneStatus>,
     pub(super) record: Arc<Record>,
     pub(super) timer: Option<Fired>,
+    /// Its commands may have been sent before.
+    pub(super) again: bool,
 }
 
 /// The timer whose commands are sent.
@@ -60,15 +62,17 @@ impl Job {
         }
         let mut reacted = first;
         let mut attempt = 1;
+        let mut sent_before = self.again;
         let mut pause = FIRST_PAUSE;
         loop {
             let failure = match reacted {
-                Ok(Ok(reaction)) => match self.send_all(reaction).await {
+                Ok(Ok(reaction)) => match self.send_all(reaction, sent_before).await {
                     Ok(()) => return Ok(()),
                     Err(error) => error,
                 },
-                Ok(Err(error)) => CommandError::Encoding(error.to_string()),
-                Err(error) => error,
+                // The same event leads to the same again, and its timers are not known.
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(error) => return Err(error.to_string()),
             };
             // Trouble of the store passes, and must not park half the log.
             let world = &self.ground.world;
@@ -88,13 +92,14 @@ impl Job {
                 return Err("the node is closing".into());
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
+            sent_before = true;
             reacted = again();
         }
     }
 
     /// Sends commands one after the other, each with an id derived from its place, so that a
     /// repeated one is recognised.
-    async fn send_all(&self, reaction: Reaction) -> Result<(), CommandError> {
+    async fn send_all(&self, reaction: Reaction, sent_before: bool) -> Result<(), CommandError> {
         let mut waiting: VecDeque<(Vec<u32>, Box<dyn Outgoing>)> = VecDeque::new();
         let place = |path: &[u32], index: usize| [path, &[index as u32]].concat();
         let timer = self.timer.as_ref().map(|fired| [TIMER, fired.index]);
@@ -102,8 +107,14 @@ impl Job {
         let first = reaction.outgoing.into_iter().enumerate();
         waiting.extend(first.map(|(index, out)| (place(root, index), out)));
         while let Some((path, outgoing)) = waiting.pop_front() {
-            let envelope = self.envelope(&path, outgoing.target());
+            let envelope = self.envelope(&path, outgoing.as_ref());
             let at = At::of(self.record.clone());
+            if sent_before
+                && let Some(wanted) = outgoing.still_wanted(&self.ground.router, &at)
+                && !wanted.await?
+            {
+                continue;
+            }
             let sent = outgoing.send(self.ground.router.clone(), envelope, at);
             let outcome = match sent.await {
                 Err(CommandError::Settled(_)) => {
@@ -133,11 +144,16 @@ impl Job {
         Ok(())
     }
 
-    fn envelope(&self, path: &[u32], target: &EntityKey) -> Envelope {
+    fn envelope(&self, path: &[u32], outgoing: &dyn Outgoing) -> Envelope {
         let portable = &self.record.portable;
-        let elsewhere = self.ground.router.partition(&target.id) != self.partition;
+        let elsewhere = self.ground.router.partition(&outgoing.target().id) != self.partition;
         let cause = portable.dot.clone().filter(|_| elsewhere);
         let timer = self.timer.as_ref();
+        let hops = match timer {
+            Some(_) => 0,
+            None if outgoing.comes_back() => portable.hops,
+            None => portable.hops + 1,
+        };
         let source = match timer {
             None => Source {
                 handler: self.name.clone(),
@@ -161,11 +177,7 @@ impl Job {
             correlation: portable.correlation.or(Some(portable.event_id)),
             trace: portable.trace.clone(),
             causes: cause.into_iter().collect(),
-            hops: if timer.is_some() {
-                0
-            } else {
-                portable.hops + 1
-            },
+            hops,
             after: (self.record.local.stamp, portable.hybrid),
             source: Some(source),
         }

@@ -4,6 +4,7 @@ mod firing;
 mod stored;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -16,14 +17,14 @@ use tokio::sync::mpsc;
 
 use super::job::{Job, Reacted};
 use super::timers::{Due, Firing, Timers};
-use super::{LaneStatus, ParkedKey};
+use super::{LaneStatus, ParkedKey, STRAND};
 use crate::event::DecodeError;
 use crate::handler::{ByKind, Delivered, Fed, Feed, Ground, raised};
 use crate::owner::guard;
 use crate::reactor::{Cancelled, Reaction};
 
-/// Entities of one partition worked on at once.
-const MOST_KEYS: usize = 256;
+/// Entities of one partition worked on at once, besides those whose commands wait to be tried again.
+const MOST_KEYS: usize = 1024;
 /// Events between the checkpoint and the newest one read.
 const MOST_OPEN: usize = 8192;
 /// Pause between attempts to read.
@@ -37,11 +38,13 @@ pub(super) type React =
 struct Waiting {
     delivered: Arc<Delivered>,
     reacted: Reacted,
+    /// Its commands may have been sent before.
+    again: bool,
 }
 
 /// Work that has ended.
 enum Finished {
-    Event(Text, Offset, Result<(), String>),
+    Event(Text, Arc<Record>, Result<(), String>),
     Timer(u64, Result<(), String>),
 }
 
@@ -53,8 +56,9 @@ struct Lane {
     status: Arc<LaneStatus>,
     /// Read up to here.
     cursor: Offset,
-    /// What was in the log when the lane began ends here; it may hold what cancels a timer.
-    backlog: Offset,
+    /// What was in the log when the lane began ends here: others may have sent its commands, and it
+    /// may hold what cancels a timer.
+    inherited: Offset,
     /// Events read and not all finished, ascending.
     open: VecDeque<(Offset, bool)>,
     /// Waiting events of entities that are worked on.
@@ -83,7 +87,7 @@ pub(super) async fn run(
         name,
         partition,
         cursor: Offset(0),
-        backlog: Offset(0),
+        inherited: Offset(0),
         open: VecDeque::new(),
         keys: seeded(ground.world.random()),
         timers: Timers::new(ground.world.random()),
@@ -115,7 +119,7 @@ pub(super) async fn run(
     let mut next = Box::pin(read(feed.clone(), lane.cursor, ground.clone()));
     let mut alarm = lane.alarm();
     loop {
-        let room = lane.open.len() < MOST_OPEN && lane.keys.len() < MOST_KEYS;
+        let room = lane.has_room();
         if lane.alarm_changed(&alarm) {
             alarm = lane.alarm();
         }
@@ -158,6 +162,12 @@ async fn read(feed: Arc<Feed>, cursor: Offset, ground: Ground) -> Arc<Fed> {
 }
 
 impl Lane {
+    /// What cannot be done for the moment must not keep what can be done waiting.
+    fn has_room(&self) -> bool {
+        let waiting = self.status.retrying.load(Ordering::Relaxed) as usize;
+        self.open.len() < MOST_OPEN && self.keys.len() < MOST_KEYS + waiting
+    }
+
     fn parked(&self) -> std::sync::MutexGuard<'_, BTreeMap<Text, ParkedKey>> {
         self.status
             .parked
@@ -174,14 +184,18 @@ impl Lane {
         }
         let mut reacted = react_to(&self.react, &delivered);
         let offset = record.local.offset;
-        let unset = if offset > self.timers.taken() {
-            !self.set_timers(&record, &mut reacted)
-        } else {
+        let key = key_of(&record, &reacted);
+        // Timers of what follows would take the place of those that are not known yet, or miss them.
+        let parked = self
+            .parked()
+            .get(&key)
+            .map(|parked| !parked.unset.is_empty());
+        let unset = offset > self.timers.taken()
+            && (parked.unwrap_or(false) || !self.set_timers(&record, &mut reacted));
+        if offset <= self.timers.taken() {
             let world = &self.ground.world;
             world.reached("reactor: event read again, its timers are set");
-            false
-        };
-        let key = key_of(&record, &reacted);
+        }
         if let Some(parked) = self.parked().get_mut(&key) {
             if !parked.offsets.contains(&offset.0) {
                 let world = &self.ground.world;
@@ -193,8 +207,19 @@ impl Lane {
             if is_nothing(&reacted) {
                 return;
             }
+            if let Some(reason) = failure(&reacted).filter(|_| unset) {
+                self.park(&key, &record, reason, &[offset.0]);
+                if let Some(parked) = self.parked().get_mut(&key) {
+                    parked.unset.push(offset.0);
+                }
+                return;
+            }
             self.open.push_back((offset, false));
-            let waiting = Waiting { delivered, reacted };
+            let waiting = Waiting {
+                delivered,
+                reacted,
+                again: offset <= self.inherited,
+            };
             match self.keys.get_mut(&key) {
                 Some(queue) => queue.push_back(waiting),
                 None => {
@@ -217,9 +242,8 @@ impl Lane {
         }
         let entity = Text::from(record.portable.entity.to_string());
         if reaction.unparks {
-            let timers = self.timers.parked().map(Firing::key);
-            let timers = timers.filter(|key| is_of(key, &entity));
-            for key in timers.chain(self.parked_of(&entity)) {
+            let timers = self.timers.parked().filter(|it| it.entity == entity[..]);
+            for key in timers.map(Firing::key).chain(self.parked_of(&entity)) {
                 let _ = self.status.retry.send(key);
             }
         }
@@ -256,11 +280,11 @@ impl Lane {
     /// The keys of what is parked of an entity.
     fn parked_of(&self, entity: &Text) -> Vec<Text> {
         let parked = self.parked();
-        let keys = parked.keys().filter(|key| is_of(key, entity));
-        keys.cloned().collect()
+        let keys = parked.iter().filter(|(_, it)| it.entity == entity[..]);
+        keys.map(|(key, _)| key.clone()).collect()
     }
 
-    fn job(&self, record: Arc<Record>) -> Job {
+    fn job(&self, record: Arc<Record>, again: bool) -> Job {
         Job {
             name: self.name.clone(),
             partition: self.partition,
@@ -268,32 +292,38 @@ impl Lane {
             status: self.status.clone(),
             record,
             timer: None,
+            again,
         }
     }
 
     /// Starts to send the commands that follow from an event.
     fn begin(&self, key: &Text, waiting: Waiting) {
-        let Waiting { delivered, reacted } = waiting;
-        let job = self.job(delivered.record().clone());
+        let Waiting {
+            delivered,
+            reacted,
+            again,
+        } = waiting;
+        let job = self.job(delivered.record().clone(), again);
         let react = self.react.clone();
         let (key, finished) = (key.clone(), self.finished.clone());
         let work = async move {
-            let offset = job.record.local.offset;
+            let record = job.record.clone();
             let again = || react_to(&react, &delivered);
             let result = job.run(reacted, again).await;
-            let _ = finished.send(Finished::Event(key, offset, result));
+            let _ = finished.send(Finished::Event(key, record, result));
         };
         self.ground.world.spawn("reaction", Box::pin(work));
     }
 
     fn finish(&mut self, finished: Finished) {
         match finished {
-            Finished::Event(key, offset, result) => self.finish_event(key, offset, result),
+            Finished::Event(key, record, result) => self.finish_event(key, &record, result),
             Finished::Timer(number, result) => self.finish_timer(number, result),
         }
     }
 
-    fn finish_event(&mut self, key: Text, offset: Offset, result: Result<(), String>) {
+    fn finish_event(&mut self, key: Text, record: &Record, result: Result<(), String>) {
+        let offset = record.local.offset;
         let Some(mut queue) = self.keys.remove(&key) else {
             return;
         };
@@ -301,7 +331,7 @@ impl Lane {
             let behind = queue.drain(..).map(|next| next.delivered);
             let behind = behind.map(|next| next.record().local.offset.0);
             let offsets: Vec<u64> = [offset.0].into_iter().chain(behind).collect();
-            self.park(&key, reason, &offsets);
+            self.park(&key, record, reason, &offsets);
             offsets
                 .into_iter()
                 .for_each(|offset| self.done(Offset(offset)));
@@ -329,10 +359,11 @@ impl Lane {
         }
     }
 
-    fn park(&mut self, key: &Text, reason: String, offsets: &[u64]) {
+    fn park(&mut self, key: &Text, record: &Record, reason: String, offsets: &[u64]) {
         self.ground.world.reached("reactor: event parked");
         let mut parked = self.parked();
         let entry = parked.entry(key.clone()).or_default();
+        entry.entity = record.portable.entity.to_string();
         entry.reason = reason;
         entry.offsets.extend_from_slice(offsets);
         entry.offsets.sort_unstable();
@@ -388,7 +419,6 @@ impl Lane {
         if self.timers.retry(&key) {
             self.ground.world.reached("timer: parked one tried again");
             self.store().await;
-            return;
         }
         if self.keys.contains_key(&key) {
             return;
@@ -400,6 +430,7 @@ impl Lane {
             .world
             .reached("reactor: parked event tried again");
         let mut queue = VecDeque::new();
+        let mut known = true;
         for offset in parked.offsets {
             let engine = self.ground.engine.clone();
             let found = record_at(engine.as_ref(), self.partition, Offset(offset)).await;
@@ -408,13 +439,18 @@ impl Lane {
             };
             let delivered = Arc::new(Delivered::new(record.clone()));
             let mut reacted = react_to(&self.react, &delivered);
-            if parked.unset.contains(&offset)
-                && self.set_timers(&record, &mut reacted)
-                && let Some(parked) = self.parked().get_mut(&key)
-            {
-                parked.unset.retain(|unset| *unset != offset);
+            if parked.unset.contains(&offset) {
+                known = known && self.set_timers(&record, &mut reacted);
+                if known && let Some(parked) = self.parked().get_mut(&key) {
+                    parked.unset.retain(|unset| *unset != offset);
+                }
+                self.parked_changed = true;
             }
-            queue.push_back(Waiting { delivered, reacted });
+            queue.push_back(Waiting {
+                delivered,
+                reacted,
+                again: true,
+            });
         }
         self.work_on(key, queue);
     }
@@ -449,20 +485,23 @@ fn react_to(react: &React, delivered: &Delivered) -> Reacted {
     })
 }
 
-/// Whether a key is an entity's, or of a part of what is done for it.
-fn is_of(key: &Text, entity: &Text) -> bool {
-    let rest = key.strip_prefix(&entity[..]);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
-}
-
 /// What the order is kept for.
 fn key_of(record: &Record, reacted: &Reacted) -> Text {
     let entity = &record.portable.entity;
     match reacted {
         Ok(Ok(reaction)) if !reaction.strand.is_empty() => {
-            format!("{entity} {}", reaction.strand).into()
+            format!("{entity}{STRAND}{}", reaction.strand).into()
         }
         _ => entity.to_string().into(),
+    }
+}
+
+/// Why it is not known what follows from an event.
+fn failure(reacted: &Reacted) -> Option<String> {
+    match reacted {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(error) => Some(error.to_string()),
     }
 }
 

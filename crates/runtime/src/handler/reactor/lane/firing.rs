@@ -30,7 +30,7 @@ impl Lane {
     fn due(&self) -> Option<Timestamp> {
         let room = self.timers.under_way() <= MOST_FIRING / 2 && !self.unstored;
         // Not before it is known what was cancelled, however long ago that was.
-        let known = self.cursor >= self.backlog;
+        let known = self.cursor >= self.inherited;
         self.timers.next_due().filter(|_| room && known)
     }
 
@@ -108,6 +108,8 @@ impl Lane {
                         ground,
                         status,
                         record,
+                        // A timer's command is wanted until its saga says otherwise.
+                        again: false,
                         timer: Some(Fired {
                             number,
                             index: due.index,

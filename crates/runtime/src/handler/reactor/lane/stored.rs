@@ -45,6 +45,7 @@ impl Lane {
         }
         // Ahead of the log: it was made from another one.
         let head = engine.safe_head(self.partition).await?;
+        self.inherited = head;
         let usable = checkpoint.filter(|(reached, _, _)| *reached <= head);
         let world = self.ground.world.clone();
         if checkpoint.is_some() && usable.is_none() {
@@ -54,7 +55,7 @@ impl Lane {
         // them would take a new timer for an old one.
         let unknown = world.now().0.max(1) as u64;
         let (reached, taken, next) = usable.unwrap_or((Offset(0), Offset(0), unknown));
-        (self.stored, self.cursor, self.backlog) = (reached, reached, head);
+        (self.stored, self.cursor) = (reached, reached);
         self.timers.resume(taken, next);
         if usable.is_some() {
             self.parked().extend(parked);
@@ -92,8 +93,7 @@ impl Lane {
         // A timer reads its event again when it fires.
         let oldest = self.timers.oldest().map_or(u64::MAX, |offset| offset.0 - 1);
         status.done.store(settled.min(oldest), Ordering::Relaxed);
-        let parked = self.timers.parked().cloned();
-        let parked = parked.map(|firing| (firing.key(), firing)).collect();
+        let parked = self.timers.parked().cloned().collect();
         *status
             .parked_timers
             .lock()
