@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use everfold::engine::engine::Engine;
+use everfold::engine::engine::{BoxFuture, Chunk, Engine, ReadError, ReadLimit};
 use everfold::engine::memory::Memory;
-use everfold::engine::{Timestamp, World};
+use everfold::engine::{Offset, Partition, Timestamp, World};
 use everfold::prelude::*;
 use everfold::{DataClock, Node, NodeOptions, TimerClock};
 use everfold_sim::{Settings, Simulation};
@@ -220,6 +220,60 @@ fn timers_fire_once_over_crashes_at_any_moment() {
             node.close().await;
         });
     }
+}
+
+/// Gives one record at a time.
+struct Sipping {
+    inner: Memory,
+}
+
+impl Engine for Sipping {
+    fn read(
+        &self,
+        partition: Partition,
+        after: Offset,
+        limit: ReadLimit,
+    ) -> BoxFuture<'_, Result<Chunk, ReadError>> {
+        let limit = ReadLimit {
+            records: 1,
+            ..limit
+        };
+        self.inner.read(partition, after, limit)
+    }
+
+    everfold::engine::forward! {
+        identity limits claim renew release confirm append safe_head wait indexes_entities
+        read_entity find trim put get revision scan doctor durability close
+    }
+}
+
+/// Attacks: a handler that begins anew, or comes back after a while, meets timers that are overdue
+/// and reads only later that they were stopped. These do not fire; the others fire now.
+#[test]
+fn what_was_stopped_long_ago_does_not_fire_when_it_is_read_again() {
+    let simulation = Simulation::new(5);
+    let world = simulation.world();
+    let memory = Memory::new(world.clone(), 1).unwrap();
+    let engine: Arc<dyn Engine> = Arc::new(Sipping { inner: memory });
+    let first = simulation.process("first");
+    simulation.run(async {
+        let silent = Application::new("clocks").entity::<Clock>();
+        let opened = silent.open_on(engine.clone(), first.world(), NodeOptions::default());
+        let node = opened.await.unwrap();
+        for name in ["stopped", "kept"] {
+            wind(&node, "k", name, 5).await;
+        }
+        let name = "stopped".to_owned();
+        node.entity::<Clock>("k").send(Stop { name }).await.unwrap();
+        world.sleep(Duration::from_secs(60)).await;
+    });
+    first.kill();
+    simulation.run(async {
+        let node = open(&engine, world.clone()).await;
+        node.caught_up().await.unwrap();
+        assert_eq!(rang(&node, "k").await, ["kept"]);
+        node.close().await;
+    });
 }
 
 /// Attacks: an event before it is not done with, so the event is read again after a crash; its timer

@@ -14,6 +14,9 @@ pub struct Damage {
     pub expected: String,
     /// What is there.
     pub found: String,
+    /// Whether the device failed to read it. That may pass: nothing is known to be wrong with what is
+    /// stored.
+    pub passing: bool,
 }
 
 /// A log that was not opened. Nothing that was acknowledged was changed.

@@ -422,7 +422,10 @@ fn bad_block(file: &SealedFile, entry: &BlockEntry, found: &str) -> ReadError {
 }
 
 pub(crate) fn read_damage(damage: Damage) -> ReadError {
-    ReadError::Damaged(damage.to_string())
+    match damage.passing {
+        true => ReadError::Unavailable(damage.to_string()),
+        false => ReadError::Damaged(damage.to_string()),
+    }
 }
 
 /// What a reader is told of a file that does not open.

@@ -128,6 +128,7 @@ fn in_use(
     }
     for generation in missing {
         check.damaged(Damage {
+            passing: false,
             file: segment::name(generation),
             at: 0,
             expected: "a segment, since others belong behind or before it".into(),

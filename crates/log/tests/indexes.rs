@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use everfold_engine::engine::{Engine, ReadError};
 use everfold_engine::{EntityKey, Offset};
+use everfold_log::disk::{Fault, FaultPlan};
 use everfold_log::{Disk, Log, MemoryDisk, Options, verify};
 
 use support::*;
@@ -147,4 +148,24 @@ fn an_index_that_finds_no_room_when_the_log_is_opened_is_written_later() {
             assert_eq!(versions(&log), whole(300));
         }
     }
+}
+
+/// A device that fails to read says nothing of what is stored: whoever reads asks again.
+#[test]
+fn an_index_that_the_device_fails_to_read_is_not_called_damaged() {
+    let (disk, options) = (MemoryDisk::new(), options(100));
+    let (log, _) = log_of(&disk, &options, 300);
+    let whole: Vec<u64> = (1..=300).collect();
+    let mut refused = 0;
+    for nth in 1..10 {
+        disk.set_plan(FaultPlan::new(nth).at(Fault::FailedRead, nth));
+        match versions(&log) {
+            Ok(found) => assert_eq!(found, whole),
+            Err(ReadError::Unavailable(_)) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+        disk.set_plan(FaultPlan::default());
+        assert_eq!(versions(&log), Ok(whole.clone()));
+    }
+    assert!(refused > 0);
 }

@@ -8,6 +8,7 @@
 //! - [`transit`]: where money is on its way from one tag to another
 //! - [`views`]: balances, and the books over all accounts
 //! - [`audit`]: the same promises checked over the log itself
+//! - `simulated`: the ledger in a world where everything goes wrong (feature `world`)
 //!
 //! Money is only ever moved: a unit of the log that debits one account credits another with as
 //! much, so debits equal credits at every position. No account goes past its overdraft limit; what
@@ -18,6 +19,8 @@ pub mod amount;
 pub mod audit;
 #[cfg(test)]
 mod samples;
+#[cfg(feature = "world")]
+pub mod simulated;
 pub mod transfer;
 pub mod transit;
 pub mod views;

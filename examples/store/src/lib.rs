@@ -23,19 +23,31 @@ mod samples;
 pub mod simulated;
 pub mod views;
 
+use std::time::Duration;
+
 use everfold::prelude::*;
+
+use crate::reactions::DECISION;
 
 /// The whole store, ready to be opened: orders and customers answer each other's events.
 pub fn application() -> Application {
-    store()
-        .reactor(reactions::reserve_credit())
-        .reactor(reactions::decide_order())
-        .reactor(reactions::time_out())
+    choreographed(DECISION)
 }
 
 /// The same store, where a saga leads each order through what it needs.
 pub fn orchestrated() -> Application {
-    store().saga(placing::placing())
+    led(DECISION)
+}
+
+fn choreographed(decision: Duration) -> Application {
+    store()
+        .reactor(reactions::reserve_credit())
+        .reactor(reactions::decide_order())
+        .reactor(reactions::time_out_after(decision))
+}
+
+fn led(decision: Duration) -> Application {
+    store().saga(placing::placing_within(decision))
 }
 
 fn store() -> Application {

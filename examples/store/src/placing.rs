@@ -1,6 +1,8 @@
 //! The same as [`reactions`](crate::reactions), orchestrated: one saga per order, which can be asked
 //! how far it has come.
 
+use std::time::Duration;
+
 use everfold::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +37,10 @@ impl Placing {
 /// A placed order gets its credit and is approved, or is rejected; whatever happens, credit is
 /// reserved for approved orders only.
 pub fn placing() -> Saga<Placing> {
+    placing_within(DECISION)
+}
+
+pub(crate) fn placing_within(decision: Duration) -> Saga<Placing> {
     let rejected = ask(|it: &Placing| {
         let reason = it.reason.unwrap_or(Reason::InsufficientCredit);
         command::<Order, _>(&it.order, Reject { reason })
@@ -79,7 +85,7 @@ pub fn placing() -> Saga<Placing> {
         .step(
             Step::named("reserve credit", reserve)
                 .undo(release)
-                .within(DECISION)
+                .within(decision)
                 .timed_out(|it| it.refused(Reason::TimedOut)),
         )
         .step(Step::named("approve", approve))

@@ -18,11 +18,15 @@ pub const DECISION: Duration = Duration::from_secs(60);
 /// An order whose credit is not decided in time is rejected. What is reserved for it later is given
 /// back by [`decide_order`].
 pub fn time_out() -> Reactor {
-    Reactor::named("time-out").on(|event: &OrderEvent, at| match event {
+    time_out_after(DECISION)
+}
+
+pub(crate) fn time_out_after(decision: Duration) -> Reactor {
+    Reactor::named("time-out").on(move |event: &OrderEvent, at| match event {
         OrderEvent::Placed { .. } => {
             let order: OrderId = at.entity_id();
             let reason = Reason::TimedOut;
-            command::<Order, _>(order, Reject { reason }).after("decision", DECISION)
+            command::<Order, _>(order, Reject { reason }).after("decision", decision)
         }
         OrderEvent::Approved { .. }
         | OrderEvent::Rejected { .. }

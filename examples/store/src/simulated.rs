@@ -1,38 +1,89 @@
 //! The store in the simulated world: what clients do with it, and what must hold whatever goes wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::time::Duration;
 
 use everfold::engine::Record;
 use everfold::prelude::*;
 use everfold_world::workload::{Auditor, Workload};
-use everfold_world::{Client, Ended};
+use everfold_world::{Client, Ended, Random};
+use std::sync::Arc;
 
-use crate::customer::{ChangeCreditLimit, Customer, CustomerEvent, CustomerId, Open};
+use crate::customer::{ChangeCreditLimit, Close, Customer, CustomerId, Open, ReserveCredit};
 use crate::money::Money;
-use crate::order::{
-    Cancel, Order, OrderEvent, OrderId, OrderState, Pay, PaymentMethod, Place, Ship,
-};
+use crate::order::{Cancel, Order, OrderId, Pay, PaymentMethod, Place, Reason, Reject, Ship};
+use crate::reactions::DECISION;
 use crate::views::{CustomerRow, customer_history};
+
+mod books;
+mod instances;
+
+use books::Books;
+use instances::Instances;
 
 const CUSTOMERS: u64 = 3;
 const ORDERS: u64 = 8;
 
 /// Customers who place, cancel and pay orders while their credit limits change.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Orders;
+#[derive(Clone, Copy, Debug)]
+pub struct Orders {
+    form: Form,
+}
+
+/// Who leads an order through what it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Reactors,
+    Saga,
+}
+
+impl Orders {
+    /// Customers and orders answer each other's events.
+    pub fn choreographed() -> Self {
+        Self {
+            form: Form::Reactors,
+        }
+    }
+
+    /// A saga leads each order.
+    pub fn orchestrated() -> Self {
+        Self { form: Form::Saga }
+    }
+}
 
 fn customer(number: u64) -> CustomerId {
     CustomerId::from(format!("c-{number}"))
 }
 
+/// What an order is usually about, so that it is placed again with the same contents.
+fn usual(number: u64) -> Place {
+    place(customer(number % CUSTOMERS), 100 + 60 * number as i64)
+}
+
+fn place(customer: CustomerId, cents: i64) -> Place {
+    Place {
+        customer,
+        items: Vec::new(),
+        total: Money::from_cents(cents),
+        delivery: "here".into(),
+    }
+}
+
 impl Workload for Orders {
     fn name(&self) -> &'static str {
-        "store"
+        match self.form {
+            Form::Reactors => "store",
+            Form::Saga => "store-saga",
+        }
     }
 
-    fn application(&self) -> Application {
-        crate::application()
+    /// Deadlines are so short in most runs that they pass while something goes wrong.
+    fn application(&self, mut random: Random) -> Application {
+        let seconds = Duration::from_secs;
+        let within = *random.pick(&[seconds(1), seconds(3), seconds(10), DECISION]);
+        match self.form {
+            Form::Reactors => crate::choreographed(within),
+            Form::Saga => crate::led(within),
+        }
     }
 
     /// The last customer never exists.
@@ -48,41 +99,44 @@ impl Workload for Orders {
 
     async fn operate(&self, client: &mut Client) {
         let random = client.random();
-        let whose = customer(1 + random.below(CUSTOMERS));
-        let order = OrderId::from(format!("o-{}", random.below(ORDERS)));
+        let whose = customer(random.below(CUSTOMERS));
+        let number = random.below(ORDERS);
+        let order = OrderId::from(format!("o-{number}"));
         let cents = random.below(700) as i64;
-        match random.below(16) {
-            0..6 => {
-                let place = Place {
-                    customer: whose,
-                    items: Vec::new(),
-                    total: Money::from_cents(cents),
-                    delivery: "here".into(),
-                };
-                client.send::<Order, _>(order, place).await;
+        match random.below(20) {
+            0..4 => {
+                client.send::<Order, _>(order, usual(number)).await;
             }
-            6 | 7 => {
+            4..7 => {
+                client.send::<Order, _>(order, place(whose, cents)).await;
+            }
+            7 | 8 => {
                 client.send::<Order, _>(order, Cancel).await;
             }
-            8 => {
+            9 => {
                 client.send::<Order, _>(order, Ship).await;
             }
-            9 | 10 => {
+            10 | 11 => {
                 let method = PaymentMethod::Card;
                 client.send::<Order, _>(order, Pay { method }).await;
             }
-            11 => {
+            12 | 13 => {
                 let credit_limit = Money::from_cents(500 + cents);
                 let change = ChangeCreditLimit { credit_limit };
                 client.send::<Customer, _>(whose, change).await;
             }
-            12 => {
+            14 => match random.one_in(6) {
+                true => drop(client.send::<Customer, _>(whose, Close).await),
+                false => self.late(client, order).await,
+            },
+            15 => self.late(client, order).await,
+            16 => {
                 client.read::<Order>(order).await;
             }
-            13 => {
+            17 => {
                 client.read_session::<Customer>(whose).await;
             }
-            14 => {
+            18 => {
                 client.row(customer_history, whose).await;
             }
             _ => {
@@ -98,103 +152,77 @@ impl Workload for Orders {
     }
 
     fn auditor(&self) -> Option<Box<dyn Auditor>> {
-        Some(Box::new(Books::default()))
+        Some(Box::new(Audit::of(self.form)))
     }
 
     fn check(&self, ended: &Ended) -> Result<(), String> {
+        let mut audit = Audit::of(self.form);
+        for unit in ended.units() {
+            // What does not hold in between was said by the auditor.
+            let _ = audit.unit(unit);
+        }
+        audit.books.check_end()?;
         for (id, row) in ended.rows::<CustomerRow>("customer-history")? {
-            let mut due = Vec::new();
-            for (order, line) in &row.orders {
-                let is_open = matches!(line.state, OrderState::Pending | OrderState::CancelPending);
-                if is_open {
-                    return Err(format!("{} of {id} was never decided", order.as_text()));
-                }
-                let holds = matches!(line.state, OrderState::Approved | OrderState::Shipped);
-                if holds && line.paid.is_none() {
-                    due.push(line.total);
-                }
+            if row.reserved != audit.books.reserved_by(&id) {
+                return Err(format!("the view has {:?} reserved by {id}", row.reserved));
             }
-            if Money::sum(due) != Some(row.reserved) {
-                return Err(format!(
-                    "{id} has {:?} reserved for {:?}",
-                    row.reserved, row.orders
-                ));
+        }
+        if self.form == Form::Saga {
+            audit.instances.check_end(&audit.books)?;
+            let live = ended.shown.views.get("sagas");
+            if live.is_none_or(|live| !live.is_empty()) {
+                return Err(format!("the view of live sagas has {live:?}"));
             }
         }
         Ok(())
     }
 }
 
-/// Credit is reserved within the limit, orders are approved on reserved credit only, and paid once.
-#[derive(Default)]
-struct Books {
-    limits: BTreeMap<String, Money>,
-    reserved: BTreeMap<(String, OrderId), Money>,
-    granted: BTreeSet<OrderId>,
-    paid: BTreeSet<OrderId>,
+impl Orders {
+    /// What was decided long ago is decided again: by a handler that repeats itself under another
+    /// id, or by a deadline that has passed elsewhere.
+    async fn late(&self, client: &mut Client, order: OrderId) {
+        // Only reactors give back what is reserved for an order that needs nothing any more, whoever
+        // asked for it; a saga gives back what it asked for itself.
+        let reserve = client.random().one_in(2) && self.form == Form::Reactors;
+        if !reserve {
+            let reason = Reason::TimedOut;
+            client.send::<Order, _>(order, Reject { reason }).await;
+        } else if let Some((found, _)) = client.read::<Order>(order.clone()).await
+            && let Some(placed) = found.placed()
+        {
+            let total = placed.total;
+            let reserve = ReserveCredit { order, total };
+            client
+                .send::<Customer, _>(placed.customer.clone(), reserve)
+                .await;
+        }
+    }
 }
 
-impl Auditor for Books {
+/// Every prefix of the log.
+struct Audit {
+    books: Books,
+    instances: Instances,
+}
+
+impl Audit {
+    fn of(form: Form) -> Self {
+        Self {
+            // What a saga does follows from an answer, and the stamp of what was answered does not
+            // come with it: where clocks differ, the next step may be stamped below.
+            books: Books::new(form == Form::Reactors),
+            instances: Instances::default(),
+        }
+    }
+}
+
+impl Auditor for Audit {
     fn unit(&mut self, unit: &[Arc<Record>]) -> Result<(), String> {
         for record in unit.iter().filter(|record| record.local.version > 0) {
-            let (kind, bytes) = (&record.portable.event_type, &record.portable.payload);
-            let id = record.portable.entity.id.to_string();
-            let version = record.portable.schema_version;
-            match &*record.portable.entity.kind {
-                "customer" => {
-                    let event = CustomerEvent::decode(kind, version, bytes);
-                    self.customer(id, event.map_err(|error| error.to_string())?)?;
-                }
-                "order" => {
-                    let event = OrderEvent::decode(kind, version, bytes);
-                    self.order(id.into(), &event.map_err(|error| error.to_string())?)?;
-                }
-                _ => {}
-            }
+            self.books.record(record)?;
+            self.instances.record(record)?;
         }
         Ok(())
-    }
-}
-
-impl Books {
-    fn customer(&mut self, id: String, event: CustomerEvent) -> Result<(), String> {
-        match event {
-            CustomerEvent::Opened { credit_limit, .. }
-            | CustomerEvent::CreditLimitChanged { credit_limit } => {
-                self.limits.insert(id, credit_limit);
-            }
-            CustomerEvent::CreditReserved { order, total } => {
-                self.granted.insert(order.clone());
-                if self.reserved.insert((id.clone(), order), total).is_some() {
-                    return Err(format!("{id} reserved twice for one order"));
-                }
-                let of = self.reserved.iter().filter(|((owner, _), _)| *owner == id);
-                let sum = Money::sum(of.map(|(_, total)| *total));
-                let limit = self.limits.get(&id).copied().unwrap_or(Money::ZERO);
-                if sum.is_none_or(|sum| sum > limit) {
-                    return Err(format!("{id} has {sum:?} reserved, the limit is {limit:?}"));
-                }
-            }
-            CustomerEvent::CreditReleased { order, .. } => {
-                if self.reserved.remove(&(id.clone(), order)).is_none() {
-                    return Err(format!("{id} released what was not reserved"));
-                }
-            }
-            CustomerEvent::CreditRefused { .. } | CustomerEvent::Closed => {}
-        }
-        Ok(())
-    }
-
-    fn order(&mut self, id: OrderId, event: &OrderEvent) -> Result<(), String> {
-        let name = id.as_text().to_owned();
-        match event {
-            OrderEvent::Approved { .. } if !self.granted.contains(&id) => Err(format!(
-                "{name} was approved before its credit was reserved"
-            )),
-            OrderEvent::Paid { .. } if !self.paid.insert(id) => {
-                Err(format!("{name} was paid twice"))
-            }
-            _ => Ok(()),
-        }
     }
 }

@@ -10,7 +10,7 @@ use everfold_engine::engine::BoxFuture;
 use everfold_engine::world::Machine;
 
 use crate::random::Random;
-use crate::trace::Trace;
+use crate::trace::{Ran, Trace};
 
 /// Something that can be run.
 pub(crate) enum Work {
@@ -210,11 +210,13 @@ impl State {
             item.woken &= matches!(work, Work::Machine(_));
             self.steps += 1;
             self.now += self.tick;
-            self.trace.add(
-                self.steps,
-                self.now,
-                format_args!("{} {} {number} {}", item.label, item.name, group.name),
-            );
+            let ran = Ran {
+                label: item.label,
+                name: item.name,
+                number,
+                process: &group.name,
+            };
+            self.trace.step(self.steps, self.now, ran);
             return Next::Run(number, work);
         }
     }

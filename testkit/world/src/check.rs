@@ -110,6 +110,7 @@ pub fn all<W: Workload>(workload: &W, ended: &Ended) -> Vec<Violation> {
         named("loss", loss::check_kept(log, log_afresh)),
         named("twice", twice::check(log)),
         named("effects", twice::check_effects(log)),
+        named("timers", twice::check_timers(log)),
         named("linearizable", linearizable::check(log, operations)),
         named("causal", causal::check(log)),
         named("views", views::check(&ended.shown, &ended.afresh)),

@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::places::PLACES;
+
 /// How often faults took effect, and how often the code came to places that are seldom reached.
 ///
 /// A fault that was planned but met nothing counts for nothing: a partition counts by the messages
@@ -29,16 +31,25 @@ impl Coverage {
         add(&mut self.faults, &other.faults);
         add(&mut self.places, &other.places);
     }
+
+    /// Places that were not reached.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let unknown = |place: &&&str| !self.places.contains_key(**place);
+        PLACES.iter().filter(unknown).copied().collect()
+    }
 }
 
-/// A table: what, how often.
+/// A table: what, how often; at its end the places that were not reached.
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (title, counts) in [("fault", &self.faults), ("place", &self.places)] {
-            writeln!(f, "{title:<48} {:>10}", "times")?;
+            writeln!(f, "{title:<56} {:>10}", "times")?;
             for (name, count) in counts {
-                writeln!(f, "{name:<48} {count:>10}")?;
+                writeln!(f, "{name:<56} {count:>10}")?;
             }
+        }
+        for place in self.missing() {
+            writeln!(f, "{place:<56} {:>10}", "never")?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use everfold::prelude::*;
-//! use everfold_world::{Client, Scenario, Workload, run};
+//! use everfold_world::{Client, Random, Scenario, Workload, run};
 //!
 //! #[derive(Key, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 //! struct CounterId(String);
@@ -55,7 +55,7 @@
 //!         "counting"
 //!     }
 //!
-//!     fn application(&self) -> Application {
+//!     fn application(&self, _: Random) -> Application {
 //!         Application::new("counting").entity::<Counter>()
 //!     }
 //!
@@ -96,6 +96,7 @@ pub mod ledger;
 mod many;
 mod mutation;
 mod network;
+mod places;
 mod plan;
 mod remote;
 mod run;
@@ -108,10 +109,12 @@ pub mod workload;
 pub use check::Ended;
 pub use client::Client;
 pub use coverage::Coverage;
+pub use everfold_sim::Random;
 pub use history::Violation;
 pub use kept::kept;
 pub use many::{Summary, run_many};
 pub use mutation::{BadMutation, Mutation};
+pub use places::PLACES;
 pub use plan::{BadPlan, Fault, Kind, Plan};
 pub use run::{Report, run};
 pub use scenario::{BadSetup, OPERATIONS, Scenario, Setup};

@@ -23,6 +23,26 @@ pub struct Summary {
     pub steps: u64,
 }
 
+impl Summary {
+    /// Counts one more run.
+    pub fn count(&mut self, report: Report) {
+        self.runs += 1;
+        self.steps += report.steps;
+        self.coverage.add(&report.coverage);
+        if !report.violations.is_empty() {
+            self.failures.push(report);
+        }
+    }
+
+    /// Adds what other runs led to.
+    pub fn add(&mut self, other: Self) {
+        self.runs += other.runs;
+        self.steps += other.steps;
+        self.coverage.add(&other.coverage);
+        self.failures.extend(other.failures);
+    }
+}
+
 /// Runs the scenarios of these seeds until `go_on` says no, which is asked before every run with the
 /// number of those that are over. `threads` at a time.
 pub fn run_many<W: Workload>(
@@ -43,18 +63,10 @@ pub fn run_many<W: Workload>(
             }
             let report = run(workload, &scenario(seed), 0);
             over.fetch_add(1, Ordering::Relaxed);
-            mine.runs += 1;
-            mine.steps += report.steps;
-            mine.coverage.add(&report.coverage);
-            if !report.violations.is_empty() {
-                mine.failures.push(report);
-            }
+            mine.count(report);
         }
         let mut all = summary.lock().unwrap_or_else(PoisonError::into_inner);
-        all.runs += mine.runs;
-        all.steps += mine.steps;
-        all.coverage.add(&mine.coverage);
-        all.failures.extend(mine.failures);
+        all.add(mine);
     };
     thread::scope(|scope| {
         for _ in 1..threads.max(1) {

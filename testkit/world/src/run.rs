@@ -28,6 +28,9 @@ const PROCESSES: usize = 32;
 /// How long the world is given to come to rest once nothing goes wrong any more.
 const REST: Duration = Duration::from_secs(300);
 
+/// Seconds after which every timer is due, by a clock that was never set.
+const LONGEST_TIMER: u32 = 100;
+
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -96,9 +99,9 @@ async fn live<W: Workload>(
         Ok(store) => store,
         Err(error) => return vec![Violation::new("opening", error)],
     };
-    let made = workload.clone();
+    let (made, drawn) = (workload.clone(), scenario.random(6));
     let cluster = Cluster::new(
-        Box::new(move || made.application()),
+        Box::new(move || made.application(drawn.clone())),
         scenario.node_options(),
         main.clone(),
         (network, store, counts.clone()),
@@ -211,11 +214,11 @@ async fn finish(
     }
     let node = last_node(cluster, &mut random).await?;
     cluster.kill_zombies();
-    caught_up(cluster, &node).await?;
+    at_rest(scenario, cluster, &node).await?;
     if let Err(violation) = ask_again(scenario, cluster, history, &node).await {
         history.violated(violation);
     }
-    caught_up(cluster, &node).await?;
+    at_rest(scenario, cluster, &node).await?;
     let log = whole_log(node.engine().as_ref()).await?;
     let shown = look(&node, &log).await;
     let parked = node.parked();
@@ -277,6 +280,29 @@ async fn caught_up(cluster: &Cluster, node: &Node) -> Result<(), Violation> {
         "progress",
         "the log cannot be read though nothing goes wrong",
     ))
+}
+
+/// Until everything has happened that is still to come by itself: timers too.
+async fn at_rest(scenario: &Scenario, cluster: &Cluster, node: &Node) -> Result<(), Violation> {
+    for seconds in 1.. {
+        caught_up(cluster, node).await?;
+        let timers = match node.handlers().await {
+            Ok(handlers) => handlers.iter().map(|handler| handler.timers).sum::<u64>(),
+            Err(error) => return Err(Violation::new("progress", error.to_string())),
+        };
+        if timers == 0 {
+            return Ok(());
+        }
+        if seconds % LONGEST_TIMER == 0
+            && stepped(scenario)
+            && let Some(newest) = cluster.newest()
+        {
+            // A clock that was ahead has recorded what timers are measured from: its day is over.
+            newest.process.step_clock(26 * 3600 * 1_000_000);
+        }
+        cluster.main.sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
 }
 
 /// Whatever was answered is answered the same again.

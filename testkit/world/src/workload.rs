@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use everfold::Application;
 use everfold::engine::Record;
+use everfold_sim::Random;
 
 use crate::check::Ended;
 use crate::client::Client;
@@ -24,8 +25,9 @@ pub trait Workload: Send + Sync + 'static {
     /// Its name, for people and for the command line.
     fn name(&self) -> &'static str;
 
-    /// The application, made anew for every node that is opened.
-    fn application(&self) -> Application;
+    /// The application, made anew for every node that is opened. What may differ from run to run, a
+    /// deadline for example, is drawn from `random`, which is the same for all nodes of a run.
+    fn application(&self, random: Random) -> Application;
 
     /// One random operation of a client. Ids should be drawn from few, so that operations meet.
     /// Everything random comes from [`Client::random`].

@@ -82,6 +82,7 @@ fn starts_with(target: &Arc<dyn Disk>, part: &Stored, bytes: &[u8]) -> Result<bo
 
 fn broken(stored: &Stored, error: &OpenError) -> crate::error::Damage {
     crate::error::Damage {
+        passing: false,
         file: stored.name.clone(),
         at: 0,
         expected: "the copy of a segment".into(),

@@ -71,6 +71,7 @@ impl Stored {
         each: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
     ) -> Result<(), Damage> {
         let damage = |expected: &str, found: String| Damage {
+            passing: false,
             file: self.name.clone(),
             at: 0,
             expected: expected.to_owned(),
@@ -234,6 +235,7 @@ pub(super) fn belongs(name: &str) -> bool {
 
 fn damage(expected: &str, found: &str) -> Damage {
     Damage {
+        passing: false,
         file: MANIFEST.into(),
         at: 0,
         expected: expected.to_owned(),

@@ -55,6 +55,7 @@ impl Run {
         cache: &Arc<ReadCache>,
     ) -> Result<Self, Damage> {
         let damage = |at, expected: &str, found: String| Damage {
+            passing: false,
             file: name.to_owned(),
             at,
             expected: expected.to_owned(),
@@ -125,6 +126,7 @@ impl Run {
     pub(super) fn damage(&self, at: u64, found: String) -> Damage {
         self.distrust();
         Damage {
+            passing: false,
             file: self.name.clone(),
             at,
             expected: "a block of the index".into(),
@@ -142,7 +144,10 @@ impl Run {
         let mut bytes = vec![0; length];
         self.file
             .read_at(position, &mut bytes)
-            .map_err(|error| self.damage(position, error.to_string()))?;
+            .map_err(|error| Damage {
+                passing: true,
+                ..self.damage(position, error.to_string())
+            })?;
         Ok(bytes.into())
     }
 

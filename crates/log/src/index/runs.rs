@@ -65,6 +65,7 @@ fn before(active: u64, names: &[String]) -> (Vec<String>, Vec<String>) {
 
 fn is_ahead(name: &str, active: u64) -> Damage {
     Damage {
+        passing: false,
         file: name.to_owned(),
         at: 0,
         expected: format!("an index of segments before {active}"),

@@ -56,6 +56,7 @@ impl Segment {
         found: impl Into<String>,
     ) -> Damage {
         Damage {
+            passing: false,
             file: self.name.clone(),
             at,
             expected: expected.into(),
@@ -225,6 +226,7 @@ fn read_header(
     Err(match bad {
         BadHeader::Foreign => OpenError::NotASegment { file: name },
         _ => OpenError::Damaged(Damage {
+            passing: false,
             file: name,
             at: 0,
             expected: "a segment's header".into(),

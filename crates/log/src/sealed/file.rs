@@ -46,6 +46,7 @@ fn open(disk: &dyn Disk, generation: u64) -> Result<(Arc<dyn File>, u64, SealedH
         }),
         Err(BadSealed::Foreign) => Err(OpenError::NotASegment { file: name }),
         Ok(_) | Err(BadSealed::Damaged) => Err(Damage {
+            passing: false,
             file: name,
             at: 0,
             expected: format!("the header of sealed segment {generation}"),
@@ -96,6 +97,7 @@ impl SealedFile {
         found: impl Into<String>,
     ) -> Damage {
         Damage {
+            passing: false,
             file: self.name.clone(),
             at,
             expected: expected.into(),
@@ -112,7 +114,10 @@ impl SealedFile {
         let mut bytes = vec![0; length];
         self.file
             .read_at(position, &mut bytes)
-            .map_err(|error| self.damage(position, format!("{length} bytes"), error.to_string()))?;
+            .map_err(|error| Damage {
+                passing: true,
+                ..self.damage(position, format!("{length} bytes"), error.to_string())
+            })?;
         Ok(bytes.into())
     }
 

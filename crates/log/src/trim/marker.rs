@@ -73,6 +73,7 @@ impl Marker {
         let bytes = read().map_err(OpenError::io(MARKER))?;
         Self::decode(&bytes).ok_or_else(|| {
             OpenError::Damaged(Damage {
+                passing: false,
                 file: MARKER.into(),
                 at: 0,
                 expected: "where trimmed history ends".into(),

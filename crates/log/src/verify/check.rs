@@ -75,6 +75,7 @@ impl Check {
             }
             Err(error) => {
                 self.damaged(Damage {
+                    passing: false,
                     file: MARKER.into(),
                     at: 0,
                     expected: "where trimmed history ends".into(),
@@ -108,6 +109,7 @@ impl Check {
             Form::Sealed => self.sealed(disk, generation, progress),
         };
         let bad = |expected: &str, found: String| Damage {
+            passing: false,
             file: file_name(generation, form),
             at: 0,
             expected: expected.to_owned(),
@@ -164,6 +166,7 @@ impl Check {
         if *first != *identity {
             let expected = format!("incarnation {}", first.incarnation);
             self.damaged(Damage {
+                passing: false,
                 file: file.to_owned(),
                 at: 24,
                 expected: format!("{expected}, its names, layout and chain"),
@@ -176,6 +179,7 @@ impl Check {
         let known = self.segment_whole && !self.partitions.is_empty();
         if known && self.partitions != *starts {
             self.damaged(Damage {
+                passing: false,
                 file: file.to_owned(),
                 at: 0,
                 expected: "what the segments before end with".into(),

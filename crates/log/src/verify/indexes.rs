@@ -112,6 +112,7 @@ impl Indexes {
                 Ok(sums) if compared.comparable && sums != compared.expected => {
                     compared.run.distrust();
                     damaged.push(Damage {
+                        passing: false,
                         file: compared.run.name.clone(),
                         at: 0,
                         expected: "an index of what its segments hold".into(),
@@ -133,6 +134,7 @@ impl Compared {
         let mut sums = Sums::default();
         let mut cursor = run.from(Key::frame(0, 0), false)?;
         let unreadable = |key: Key| Damage {
+            passing: false,
             file: run.name.clone(),
             at: 0,
             expected: "an entry of the index".into(),

@@ -1,16 +1,19 @@
 //! `everfold sim`.
 
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context, anyhow, bail};
 use clap::ValueEnum;
+use everfold_ledger::simulated::Payments;
 use everfold_store::simulated::Orders;
 use everfold_world::workload::Workload;
 use everfold_world::{
     Accounts, BadMutation, BadPlan, BadSetup, Mutation, Plan, Report, Scenario, Setup, Summary,
-    run_many, shrink,
+    kept, run_many, shrink,
 };
 use serde_json::{Value, json};
 
@@ -29,6 +32,9 @@ pub struct Arguments {
     /// The first seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Scenarios that once failed, one a line, to be run before all others
+    #[arg(long, value_name = "FILE")]
+    kept: Option<PathBuf>,
     /// How many seeds; one unless told otherwise
     #[arg(long, conflicts_with = "seconds")]
     seeds: Option<u64>,
@@ -60,8 +66,12 @@ pub struct Arguments {
 enum Named {
     /// Accounts and transfers between them
     Accounts,
-    /// The store of the demonstration: customers and orders
+    /// The store of the demonstration: customers and orders that answer each other
     Store,
+    /// The same, where a saga leads each order
+    StoreSaga,
+    /// Accounts, holds and transfers of the ledger
+    Ledger,
 }
 
 #[derive(Clone)]
@@ -100,14 +110,17 @@ const SHOWN: usize = 5;
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.workload {
         Named::Accounts => simulate(Accounts, &arguments),
-        Named::Store => simulate(Orders, &arguments),
+        Named::Store => simulate(Orders::choreographed(), &arguments),
+        Named::Ledger => simulate(Payments, &arguments),
+        Named::StoreSaga => simulate(Orders::orchestrated(), &arguments),
     }
 }
 
 fn simulate<W: Workload>(workload: W, arguments: &Arguments) -> anyhow::Result<()> {
     let workload = Arc::new(workload);
     let began = Instant::now();
-    let summary = run_all(&workload, arguments, began);
+    let mut summary = run_kept(&workload, arguments)?;
+    summary.add(run_all(&workload, arguments, Instant::now()));
     let took = began.elapsed();
     let smallest = summary.failures.iter().take(SHOWN);
     let smallest: Vec<Report> = smallest.map(|failed| shrink(&workload, failed)).collect();
@@ -141,6 +154,21 @@ fn simulate<W: Workload>(workload: W, arguments: &Arguments) -> anyhow::Result<(
         0 => Ok(()),
         failed => bail!("{failed} of {} seeds broke a promise", summary.runs),
     }
+}
+
+fn run_kept<W: Workload>(workload: &Arc<W>, arguments: &Arguments) -> anyhow::Result<Summary> {
+    let mut summary = Summary::default();
+    let Some(file) = &arguments.kept else {
+        return Ok(summary);
+    };
+    let list = fs::read_to_string(file)
+        .with_context(|| format!("the list {} cannot be read", file.display()))?;
+    let list = kept(&list).map_err(|line| anyhow!("{}: {line}", file.display()))?;
+    for scenario in list {
+        let report = everfold_world::run(workload, &scenario, 0);
+        summary.count(report);
+    }
+    Ok(summary)
 }
 
 fn run_all<W: Workload>(workload: &Arc<W>, arguments: &Arguments, began: Instant) -> Summary {

@@ -271,6 +271,11 @@ impl Residents {
         }
     }
 
+    /// How many looks a round over all entities takes.
+    pub(crate) fn places(&self) -> usize {
+        self.ring.len()
+    }
+
     /// Takes out the entity whose turn it is, if one is found in `looks` steps. Those that are
     /// `held` stay.
     pub(crate) fn leave(

@@ -71,7 +71,8 @@ impl Serving {
         if self.cramped {
             return;
         }
-        let mut looks = LOOKS;
+        // In the second round at the latest it is known of each whether it may leave.
+        let mut looks = LOOKS.min(2 * self.residents.places());
         while self.residents.is_over() {
             let (durable, watchers) = (self.durable_batch, &self.watchers);
             let left = self.residents.leave(&mut looks, |key, resident| {

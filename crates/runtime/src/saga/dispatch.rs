@@ -213,7 +213,13 @@ impl Outgoing for Told {
         let begins = matches!(self.input, Input::Begin { .. });
         let partition = router.partition(&self.instance.id);
         let refused = self.instance.check().err();
-        let (work, answer) = SagaWork::new(self.definitions, self.instance, self.input, envelope);
+        let (work, answer) = SagaWork::new(
+            self.definitions,
+            self.instance,
+            self.input,
+            envelope,
+            router.world(),
+        );
         if refused.is_none() {
             router.submit(partition, Box::new(work));
         }

@@ -192,7 +192,13 @@ fn deliver(sending: Sending<Told>) -> Delivery {
     let partition = router.partition(&what.entity.id);
     let submitted: Result<oneshot::Receiver<Answered>, CommandError> = (|| {
         what.entity.check()?;
-        let (work, answer) = SagaWork::new(what.definitions, what.entity, what.input?, envelope);
+        let (work, answer) = SagaWork::new(
+            what.definitions,
+            what.entity,
+            what.input?,
+            envelope,
+            router.world(),
+        );
         router.submit(partition, Box::new(work));
         Ok(answer)
     })();

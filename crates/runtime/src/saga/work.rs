@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use everfold_engine::{EntityKey, Offset};
+use everfold_engine::{EntityKey, Offset, World};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::definition::Definitions;
-use super::event::SagaEvent;
-use super::instance::Instance;
+use super::event::{SagaEvent, StepOutcome};
+use super::instance::{Instance, Phase};
 use super::turn::{Input, decide};
 use crate::error::{CommandError, SendError};
 use crate::owner::{
@@ -55,6 +55,7 @@ pub(crate) struct SagaWork {
     events: Vec<SagaEvent>,
     rejection: Option<SagaRejection>,
     answer: oneshot::Sender<Answered>,
+    world: Arc<dyn World>,
 }
 
 impl SagaWork {
@@ -63,6 +64,7 @@ impl SagaWork {
         entity: EntityKey,
         input: Input,
         envelope: Envelope,
+        world: &Arc<dyn World>,
     ) -> (Self, oneshot::Receiver<Answered>) {
         let (answer, receiver) = oneshot::channel();
         let work = Self {
@@ -73,8 +75,47 @@ impl SagaWork {
             events: Vec::new(),
             rejection: None,
             answer,
+            world: world.clone(),
         };
         (work, receiver)
+    }
+}
+
+impl SagaWork {
+    /// Names what seldom happens.
+    fn tell_places(&self, state: &Instance, events: &[SagaEvent]) {
+        if events.is_empty() {
+            match (&self.input, &state.phase) {
+                (Input::Answer { .. }, Phase::Ended(_)) => {
+                    self.world.reached("saga: answer behind the end ignored");
+                }
+                (Input::Answer { .. }, _) => {
+                    self.world.reached("saga: late or repeated answer ignored");
+                }
+                (Input::Timer { .. }, _) => {
+                    self.world
+                        .reached("saga: timer that nobody waits for ignored");
+                }
+                (Input::Begin { .. }, _) => self.world.reached("saga: begun again"),
+                _ => {}
+            }
+        }
+        for event in events {
+            let place = match event {
+                SagaEvent::Answered { outcome, .. } => match outcome {
+                    StepOutcome::Failed => "saga: step failed",
+                    StepOutcome::Again => "saga: step to be tried again",
+                    StepOutcome::TimedOut => "saga: step timed out",
+                    StepOutcome::Late => "saga: no answer in time, to be tried again",
+                    StepOutcome::Done | StepOutcome::Skipped => continue,
+                },
+                SagaEvent::Asked { undo: true, .. } => "saga: step undone",
+                SagaEvent::HelpNeeded { .. } => "saga: needs help",
+                SagaEvent::Operated { .. } => "saga: a person has helped",
+                _ => continue,
+            };
+            self.world.reached(place);
+        }
     }
 }
 
@@ -96,7 +137,11 @@ impl Work for SagaWork {
         let key = &self.entity[0];
         let (state, _) = desk.residents.state::<Instance>(key)?;
         let remembered = self.envelope.id.is_some();
-        let (events, rejection) = match decide(&self.definitions, state, &self.input)? {
+        let decided = decide(&self.definitions, state, &self.input)?;
+        if let Ok(events) = &decided {
+            self.tell_places(state, events);
+        }
+        let (events, rejection) = match decided {
             Ok(events) => (events, None),
             Err(rejection) => (Vec::new(), Some(rejection)),
         };

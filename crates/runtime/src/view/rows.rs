@@ -282,13 +282,13 @@ impl<R: Row> Rows<R> {
     }
 
     /// Loads a part as it was stored; an empty one if what is stored is ahead of the log or cannot be
-    /// read.
+    /// read. Says whether something was discarded.
     pub(super) async fn load(
         &self,
         engine: &dyn Engine,
         partition: Partition,
         heads: &[Offset],
-    ) -> Result<(), ReadError> {
+    ) -> Result<bool, ReadError> {
         let area = self.area(partition);
         let revision = engine.revision(&area).await?;
         let (mut rows, mut parked) = (Vec::new(), BTreeMap::new());
@@ -338,7 +338,7 @@ impl<R: Row> Rows<R> {
             }
         }
         part.loaded = part.vector.clone();
-        Ok(())
+        Ok(part.obsolete)
     }
 
     /// Stores changed rows and progress of a part as one change. A part that cannot be stored now

@@ -105,6 +105,7 @@ async fn supervise<R: Row>(view: Arc<RunningView<R>>) {
         }
         // All of them, every time: what was parked since the last commit is forgotten by the load.
         for fault in &faults {
+            view.ground.world.reached("view: row parked");
             let row = ParkedRow {
                 reason: fault.reason.clone(),
                 events: Vec::new(),
@@ -180,7 +181,10 @@ impl<R: Row> RunningView<R> {
         let engine = self.ground.engine.as_ref();
         let heads = self.heads().await?;
         for partition in self.rows.partitions() {
-            self.rows.load(engine, partition, &heads).await?;
+            if self.rows.load(engine, partition, &heads).await? {
+                let world = &self.ground.world;
+                world.reached("view: stored part of another log or build discarded");
+            }
         }
         self.rows.restart();
         self.loaded.send_replace(Some(self.rows.furthest()));
@@ -242,8 +246,17 @@ impl<R: Row> RunningView<R> {
             };
             match self.rows.commit(engine, partition, epoch).await {
                 // The next tick tries again. Otherwise somebody else owns it now.
-                Ok(()) | Err(PutError::Unavailable(_) | PutError::Changed(_)) => {}
-                Err(_) => return,
+                Ok(()) => {}
+                Err(PutError::Unavailable(_) | PutError::Changed(_)) => {
+                    self.ground
+                        .world
+                        .reached("view: put without an answer, done again");
+                }
+                Err(_) => {
+                    let world = &self.ground.world;
+                    world.reached("view: put of a past ownership refused");
+                    return;
+                }
             }
         }
     }

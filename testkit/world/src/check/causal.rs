@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Log;
+use super::twice::is_timer;
 
 /// Every record lies above what caused it: the event that its command answers, the event that its
 /// handler read, and the dots that it names.
@@ -33,14 +34,17 @@ pub fn check(log: &Log) -> Result<(), String> {
             let (portable, local) = (&record.portable, &record.local);
             let at = || format!("partition {partition}, offset {}", local.offset);
             let source = local.reply.as_ref().and_then(|reply| reply.source.as_ref());
+            // A timer has a number of its own in place of its event's offset.
+            let timed = source.is_some_and(is_timer);
             let causes = source
+                .filter(|_| !timed)
                 .map(|source| by_place.get(&(source.partition.index(), source.offset)))
                 .into_iter()
                 .chain(portable.causes.iter().map(|dot| by_dot.get(dot)))
                 .chain(
                     portable
                         .causation
-                        .filter(|_| portable.hops > 0)
+                        .filter(|_| portable.hops > 0 || timed)
                         .map(|id| by_id.get(&id)),
                 );
             for cause in causes {

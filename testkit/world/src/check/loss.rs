@@ -68,8 +68,10 @@ pub fn check_kept(log: &Log, later: &Log) -> Result<(), String> {
             }
         }
         if let Some(more) = after.next() {
+            let reply = more.local.reply.as_ref();
+            let source = reply.and_then(|reply| reply.source.as_ref());
             return Err(format!(
-                "partition {partition}: handlers that began anew appended offset {} ({} of {})",
+                "partition {partition}: handlers that began anew appended offset {} ({} of {}, asked for by {source:?})",
                 more.local.offset, more.portable.event_type, more.portable.entity
             ));
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use everfold::engine::Uuid;
+use everfold::engine::record::Source;
 
 use super::{Log, units};
 
@@ -62,6 +63,46 @@ pub fn check_effects(log: &Log) -> Result<(), String> {
                 return Err(format!(
                     "{} answered offset {} of partition {} twice: {before} and {at}",
                     source.handler, source.offset, source.partition
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a timer of a handler has sent it.
+pub(super) fn is_timer(source: &Source) -> bool {
+    source.handler.starts_with("timers of ")
+}
+
+/// No timer fires twice, whatever numbers it fires under: what an event has set leads to one command
+/// at one entity once.
+///
+/// A reaction that means to send one entity two equal commands by two timers would be taken for a
+/// fault.
+///
+/// # Errors
+/// The first timer that fired twice.
+pub fn check_timers(log: &Log) -> Result<(), String> {
+    let mut fired = BTreeMap::new();
+    for (partition, records) in log.iter().enumerate() {
+        for unit in units(records) {
+            let Some(last) = unit.last() else {
+                continue;
+            };
+            let Some(reply) = &last.local.reply else {
+                continue;
+            };
+            let Some(source) = reply.source.as_ref().filter(|it| is_timer(it)) else {
+                continue;
+            };
+            let cause = last.portable.causation;
+            let firing = (source.handler.clone(), cause, reply.command_digest.number());
+            let at = format!("partition {partition}, offset {}", last.local.offset);
+            if let Some(before) = fired.insert(firing, at.clone()) {
+                return Err(format!(
+                    "{} fired twice for one event: {before} and {at}",
+                    source.handler
                 ));
             }
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use everfold::engine::{EntityKey, Record};
 use everfold::prelude::*;
 use everfold::{DecideTogether, Joint, Members, States};
+use everfold_sim::Random;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Ended;
@@ -220,7 +221,7 @@ impl Workload for Accounts {
         "accounts"
     }
 
-    fn application(&self) -> Application {
+    fn application(&self, _: Random) -> Application {
         Application::new("accounts")
             .entity::<Account>()
             .view(books())

@@ -75,10 +75,14 @@ impl Job {
                 Err(error) => return Err(error.to_string()),
             };
             // Trouble of the store passes, and must not park half the log.
-            if !failure.is_passing() {
+            let world = &self.ground.world;
+            if failure.is_passing() {
+                world.reached("reactor: command tried again until the store is there");
+            } else {
                 if attempt == ATTEMPTS {
                     return Err(failure.to_string());
                 }
+                world.reached("reactor: failed command tried again");
                 attempt += 1;
             }
             self.status.retrying.fetch_add(1, Ordering::Relaxed);
@@ -113,11 +117,17 @@ impl Job {
             }
             let sent = outgoing.send(self.ground.router.clone(), envelope, at);
             let outcome = match sent.await {
-                Err(CommandError::Settled(_)) => return Ok(()),
+                Err(CommandError::Settled(_)) => {
+                    let world = &self.ground.world;
+                    world.reached("reactor: command was settled before");
+                    return Ok(());
+                }
                 outcome => outcome?,
             };
             match outcome {
                 Outcome::Unmapped => {
+                    let world = &self.ground.world;
+                    world.reached("reactor: rejection that nobody maps");
                     self.status.unmapped.fetch_add(1, Ordering::Relaxed);
                 }
                 Outcome::Done(follow) => {

@@ -56,7 +56,8 @@ struct Lane {
     status: Arc<LaneStatus>,
     /// Read up to here.
     cursor: Offset,
-    /// Others may have sent the commands of events up to here.
+    /// What was in the log when the lane began ends here: others may have sent its commands, and it
+    /// may hold what cancels a timer.
     inherited: Offset,
     /// Events read and not all finished, ascending.
     open: VecDeque<(Offset, bool)>,
@@ -230,8 +231,14 @@ impl Lane {
             .map(|parked| !parked.unset.is_empty());
         let unset = offset > self.timers.taken()
             && (parked.unwrap_or(false) || !self.set_timers(&record, &mut reacted));
+        if offset <= self.timers.taken() {
+            let world = &self.ground.world;
+            world.reached("reactor: event read again, its timers are set");
+        }
         if let Some(parked) = self.parked().get_mut(&key) {
             if !parked.offsets.contains(&offset.0) {
+                let world = &self.ground.world;
+                world.reached("reactor: event parked behind another one");
                 parked.offsets.push(offset.0);
                 parked.unset.extend(unset.then_some(offset.0));
             }
@@ -281,7 +288,11 @@ impl Lane {
         }
         for cancelled in reaction.cancelled.drain(..) {
             match cancelled {
-                Cancelled::Named(name) => self.timers.cancel(&entity, &name),
+                Cancelled::Named(name) => {
+                    if self.timers.cancel(&entity, &name) {
+                        self.ground.world.reached("timer: cancelled");
+                    }
+                }
                 Cancelled::All => {
                     self.timers.cancel_all(&entity);
                     for key in self.parked_of(&entity) {
@@ -388,6 +399,7 @@ impl Lane {
     }
 
     fn park(&mut self, key: &Text, record: &Record, reason: String, offsets: &[u64]) {
+        self.ground.world.reached("reactor: event parked");
         let mut parked = self.parked();
         let entry = parked.entry(key.clone()).or_default();
         entry.entity = record.portable.entity.to_string();
@@ -444,6 +456,7 @@ impl Lane {
     /// in between forgets none.
     async fn retry(&mut self, key: Text) {
         if self.timers.retry(&key) {
+            self.ground.world.reached("timer: parked one tried again");
             self.store().await;
         }
         if self.keys.contains_key(&key) {
@@ -452,6 +465,9 @@ impl Lane {
         let Some(parked) = self.parked().get(&key).cloned() else {
             return;
         };
+        self.ground
+            .world
+            .reached("reactor: parked event tried again");
         let mut queue = VecDeque::new();
         let mut known = true;
         for offset in parked.offsets {

@@ -110,10 +110,11 @@ impl Timers {
         }
     }
 
-    /// What was firing when the lane ended goes on.
-    pub(super) fn resend(&mut self) {
+    /// What was firing when the lane ended goes on; says whether there is anything.
+    pub(super) fn resend(&mut self) -> bool {
         let open = self.firing.iter().filter(|(_, it)| it.parked.is_none());
         self.unsent.extend(open.map(|(number, _)| *number));
+        !self.unsent.is_empty()
     }
 
     /// The timers of events up to here are set, and not set again.
@@ -151,8 +152,12 @@ impl Timers {
         }
     }
 
-    pub(super) fn cancel(&mut self, entity: &Text, name: &Text) {
-        self.forget(&(entity.clone(), name.clone()));
+    /// Says whether it stood.
+    pub(super) fn cancel(&mut self, entity: &Text, name: &Text) -> bool {
+        let name = (entity.clone(), name.clone());
+        let stood = self.names.contains_key(&name);
+        self.forget(&name);
+        stood
     }
 
     /// Also of what is parked.

@@ -29,7 +29,9 @@ pub(super) struct Alarm {
 impl Lane {
     fn due(&self) -> Option<Timestamp> {
         let room = self.timers.under_way() <= MOST_FIRING / 2 && !self.unstored;
-        self.timers.next_due().filter(|_| room)
+        // Not before it is known what was cancelled, however long ago that was.
+        let known = self.cursor >= self.inherited;
+        self.timers.next_due().filter(|_| room && known)
     }
 
     pub(super) fn alarm(&self) -> Alarm {
@@ -60,6 +62,7 @@ impl Lane {
     pub(super) async fn fire(&mut self) {
         let now = self.ground.timers.now(self.ground.world.as_ref());
         if self.timers.fire(now, MOST_FIRING) {
+            self.ground.world.reached("timer: fired");
             self.store().await;
         }
     }
@@ -72,6 +75,9 @@ impl Lane {
     }
 
     pub(super) fn finish_timer(&mut self, number: u64, result: Result<(), String>) {
+        if result.is_err() {
+            self.ground.world.reached("timer: parked");
+        }
         if let Some((next, firing)) = self.timers.finish(number, result) {
             self.send_timer(next, &firing);
         }

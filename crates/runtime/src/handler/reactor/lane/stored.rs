@@ -48,9 +48,13 @@ impl Lane {
         self.inherited = head;
         let usable = checkpoint.filter(|(reached, _, _)| *reached <= head);
         self.obsolete = usable.is_none() && self.revision > Revision(0);
+        let world = self.ground.world.clone();
+        if checkpoint.is_some() && usable.is_none() {
+            world.reached("reactor: checkpoint of another log discarded");
+        }
         // Numbers that were given before what was stored got lost must not come again: whoever knows
         // them would take a new timer for an old one.
-        let unknown = self.ground.world.now().0.max(1) as u64;
+        let unknown = world.now().0.max(1) as u64;
         let (reached, taken, next) = usable.unwrap_or((Offset(0), Offset(0), unknown));
         (self.stored, self.cursor) = (reached, reached);
         self.timers.resume(taken, next);
@@ -60,7 +64,13 @@ impl Lane {
             for (key, value) in timers {
                 self.timers.load(&key, &value);
             }
-            self.timers.resend();
+            if self.timers.resend() {
+                world.reached("timer: was firing at the start, sent again");
+            }
+            let now = self.ground.timers.now(world.as_ref());
+            if self.timers.next_due().is_some_and(|due| due <= now) {
+                world.reached("timer: overdue at the start");
+            }
         }
         self.status.reached.send_replace(self.cursor);
         self.settle();
@@ -141,10 +151,15 @@ impl Lane {
                 return;
             }
             // Under our epoch only we can have written it: a put whose answer was lost.
-            Err(PutError::Changed(revision)) => self.revision = revision,
+            Err(PutError::Changed(revision)) => {
+                self.ground
+                    .world
+                    .reached("reactor: put without an answer, done again");
+                self.revision = revision;
+            }
             // Tried again with the next tick. If somebody else owns the partition, this node's
             // progress counts no more.
-            Err(_) => {}
+            Err(_) => self.ground.world.reached("reactor: put refused or lost"),
         }
         self.removed.extend(removed);
         self.parked_changed = true;
