@@ -188,7 +188,11 @@ async fn send_over(client: &mut Client, draw: Draw) {
     let to = account((draw.tag + 1) % TAGS, number);
     let again = client.random().one_in(3);
     let (id, from, amount) = match again {
-        true => (format!("over-{number}"), account(draw.tag, 0), amount(40)),
+        true => (
+            format!("over-again-{number}"),
+            account(draw.tag, 0),
+            amount(40),
+        ),
         false => (
             format!("over-{}", client.operation()),
             draw.one,
