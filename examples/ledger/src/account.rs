@@ -21,8 +21,8 @@ pub use commands::{AccountRejection, ChangeOverdraft, Close, Open};
 pub use event::AccountEvent;
 pub use expiry::expire_holds;
 pub use holds::{Expire, HoldEnd, HoldRejection, HoldState, PlaceHold, Release};
-pub(crate) use recent::Passed;
 use recent::Recent;
+pub(crate) use recent::{Passed, Received};
 
 /// Identifies an account, `{branch-7}acct-42` for example.
 ///
@@ -75,6 +75,8 @@ pub struct Account {
     /// between: whether money has left must be known when it is asked back.
     in_transit: BTreeMap<TransferId, Sent>,
     passed: Recent<TransferId, Passed>,
+    /// What came from other tags, apart: there others choose the names, each payer's tag its own.
+    received: Recent<TransferId, Received>,
 }
 
 /// What an account was opened with, to tell a repeated request from another one.
@@ -161,6 +163,12 @@ impl Account {
         self.passed.find(transfer)
     }
 
+    /// What came from a tag under a name, if that is not long ago.
+    pub(crate) fn received(&self, transfer: &TransferId, from: &AccountId) -> Option<&Received> {
+        let same_place = |it: &Received| it.from.place() == from.place();
+        self.received.find_one(transfer, same_place)
+    }
+
     fn end_hold(&mut self, hold: HoldId, end: HoldEnd) {
         self.holds.remove(&hold);
         self.settled_holds.remember(hold, end);
@@ -195,8 +203,8 @@ impl Evolve for Account {
             } => {
                 self.balance = self.balance.plus(*amount);
                 let (amount, from) = (*amount, from.clone());
-                self.passed
-                    .remember(transfer.clone(), Passed::Received { amount, from });
+                self.received
+                    .remember(transfer.clone(), Received { amount, from });
             }
             AccountEvent::Dispatched {
                 transfer,

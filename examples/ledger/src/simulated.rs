@@ -205,6 +205,7 @@ async fn send_over(client: &mut Client, draw: Draw) {
         to,
         amount,
     };
+    let shown = format!("{transfer:?}");
     let answer = client.ask(move |node| {
         let transfer = transfer.clone();
         let patience = Duration::from_secs(1);
@@ -217,7 +218,7 @@ async fn send_over(client: &mut Client, draw: Draw) {
     let reused = Err(SendError::Rejected(TransferRejection::TransferIdReused));
     let answer = answer.await;
     client.require(answer != Some(reused), || {
-        "a transfer asked for again is taken for another one".to_owned()
+        format!("a transfer asked for again is taken for another one: {shown}")
     });
 }
 

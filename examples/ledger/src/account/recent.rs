@@ -66,10 +66,15 @@ impl<Name: Key, End> Recent<Name, End> {
     }
 
     pub(crate) fn find(&self, name: &Name) -> Option<&End> {
+        self.find_one(name, |_| true)
+    }
+
+    /// The latest of this name that is the one.
+    pub(crate) fn find_one(&self, name: &Name, is: impl Fn(&End) -> bool) -> Option<&End> {
         let hash = hash(name);
         let mut newest_first = self.0.iter().rev();
         newest_first
-            .find(|it| it.hash == hash && it.name == *name)
+            .find(|it| it.hash == hash && it.name == *name && is(&it.end))
             .map(|it| &it.end)
     }
 }
@@ -85,10 +90,15 @@ pub(crate) enum Passed {
         amount: Amount,
         to: AccountId,
     },
-    /// It came from another tag.
-    Received { amount: Amount, from: AccountId },
     /// It left for another tag, and came there.
     Arrived { amount: Amount, to: AccountId },
     /// It left and came back, or will never leave.
     Returned,
+}
+
+/// A transfer that came from another tag.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Received {
+    pub(crate) amount: Amount,
+    pub(crate) from: AccountId,
 }

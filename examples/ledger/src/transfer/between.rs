@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Ruling, TransferRejection, TransferState, Way, check_way, funds, payee, payer, states,
 };
-use crate::account::{Account, AccountEvent, AccountId, Passed, Sent, TransferId};
+use crate::account::{Account, AccountEvent, AccountId, Passed, Received, Sent, TransferId};
 use crate::amount::Amount;
 use crate::transit::{Transit, TransitEvent, TransitId};
 
@@ -105,8 +105,8 @@ impl Deliver {
     pub(super) fn rule(&self, to: &Account) -> Ruling<AccountEvent> {
         check_way(&self.from, &self.to, Way::InTransit)?;
         let (amount, from) = (self.amount, self.from.clone());
-        match to.passed(&self.transfer) {
-            Some(passed) if *passed == (Passed::Received { amount, from }) => return Ok(None),
+        match to.received(&self.transfer, &from) {
+            Some(received) if *received == (Received { amount, from }) => return Ok(None),
             Some(_) => return Err(TransferRejection::TransferIdReused),
             None => {}
         }

@@ -192,17 +192,32 @@ fn a_transfer_that_comes_again_moves_nothing() {
         AccountEvent::Closed,
     ]);
     assert_eq!(transfer(40).rule(&closed, &payee), Ok(None));
-    for other in [
-        received("t-1", 40, "{u}c"),
-        dispatched("t-1", 40, "{u}c"),
-        captured("h", 40, "t-1", 40),
-    ] {
+    for other in [dispatched("t-1", 40, "{u}c"), captured("h", 40, "t-1", 40)] {
         let payer = account([opened(100), placed("h", 40), other]);
         assert_eq!(
             transfer(40).rule(&payer, &payee),
             Err(TransferRejection::TransferIdReused)
         );
     }
+}
+
+/// Attacks: an id names one transfer within its payer's tag. One of the same name that came from
+/// elsewhere must not be in its way, nor in that of a third.
+#[test]
+fn names_of_other_payers_are_not_in_the_way() {
+    let account = account([opened(100), received("t-1", 40, "{u}c")]);
+    let payee = self::account([opened(0)]);
+    assert!(matches!(transfer(40).rule(&account, &payee), Ok(Some(_))));
+    let deliver = |from: &str, minor| Deliver {
+        transfer: "t-1".into(),
+        from: from.into(),
+        to: "{t}a".into(),
+        amount: amount(minor),
+    };
+    assert_eq!(deliver("{u}c", 40).rule(&account), Ok(None));
+    let reused = Err(TransferRejection::TransferIdReused);
+    assert_eq!(deliver("{u}d", 40).rule(&account), reused);
+    assert!(matches!(deliver("{v}c", 7).rule(&account), Ok(Some(_))));
 }
 
 #[test]
