@@ -1,6 +1,6 @@
 //! Units on their way into the log.
 
-use everfold_engine::record::{Link, Record};
+use everfold_engine::record::{Dot, Link, Record};
 use everfold_engine::time::{HybridTime, Stamp};
 use everfold_engine::{EntityKey, Uuid};
 
@@ -24,6 +24,8 @@ pub(crate) struct Pending {
     /// How many records of the batch lie before or in its unit.
     pub(crate) records_end: usize,
     pub(crate) id: Option<Identified>,
+    /// Its last event, if somebody wants to know.
+    pub(crate) dot: Option<Dot>,
     /// It only looked, and may look again.
     pub(crate) is_read: bool,
     /// The same command again, waiting for the same answer.

@@ -19,7 +19,7 @@ use super::known::{Entry, Known, Shelf};
 use super::ownership::OwnerStatus;
 use super::partition_state::PartitionState;
 use super::residents::Resident;
-use super::work::{Answer, Desk, Ruling, Work};
+use super::work::{Answer, Desk, Heard, Ruling, Work};
 use crate::error::CommandError;
 use crate::handler::raised;
 use crate::options::StateOptions;
@@ -232,6 +232,12 @@ impl Serving {
                     .into_iter()
                     .find(|record| record.local.offset == offset)
             });
+            if let Ok(Some(record)) = &record {
+                work.envelope().tell(|| Heard {
+                    after: (record.local.stamp, record.portable.hybrid),
+                    dot: record.portable.dot.clone(),
+                });
+            }
             let reply = record.map(|record| record.and_then(|record| record.local.reply.clone()));
             work.answer(match reply {
                 Ok(Some(reply)) => Answer::Again(reply, offset),
@@ -341,7 +347,10 @@ impl Serving {
 
     pub(super) fn push(&mut self, work: Box<dyn Work>, id: Option<Identified>, is_read: bool) {
         let records_end = self.open.records.len();
+        let wanted = work.envelope().heard.is_some();
+        let last = self.open.records.last().filter(|_| wanted);
         self.open.pending.push(Pending {
+            dot: last.and_then(|record| record.portable.dot.clone()),
             work,
             records_end,
             id,

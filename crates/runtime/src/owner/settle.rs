@@ -8,7 +8,7 @@ use everfold_engine::{EntityKey, Offset};
 use super::batch::{Batch, Clock, Pending};
 use super::known::Entry;
 use super::serve::{End, MOST_UNITS, Serving};
-use super::work::{Answer, Work};
+use super::work::{Answer, Heard, Work};
 use crate::error::CommandError;
 
 impl Serving {
@@ -75,6 +75,12 @@ impl Serving {
                     state.note(known.id, &known.shelf, entry, source);
                 }
             }
+            // The open batch began where this one ended.
+            let clock = self.open.before;
+            pending.work.envelope().tell(|| Heard {
+                after: (clock.stamp, clock.hybrid),
+                dot: pending.dot,
+            });
             pending.work.answer(Answer::Durable(offset));
             pending
                 .repeats

@@ -1,5 +1,7 @@
 //! What the owner loop works on.
 
+use std::sync::{Arc, OnceLock};
+
 use everfold_engine::record::{Dot, Reply, Source};
 use everfold_engine::time::{HybridTime, Stamp};
 use everfold_engine::{Bytes, EntityKey, Offset, Text, Timestamp, Uuid};
@@ -26,6 +28,25 @@ pub(crate) struct Envelope {
     pub(crate) after: (Stamp, HybridTime),
     /// The handler that sent it.
     pub(crate) source: Option<Source>,
+    /// Told before the answer, for what follows from it.
+    pub(crate) heard: Option<Arc<OnceLock<Heard>>>,
+}
+
+/// What an answer rests on: whatever follows from it comes after that.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard {
+    pub(crate) after: (Stamp, HybridTime),
+    /// The command's last event.
+    pub(crate) dot: Option<Dot>,
+}
+
+impl Envelope {
+    pub(crate) fn tell(&self, heard: impl FnOnce() -> Heard) {
+        if let Some(told) = &self.heard {
+            // Told once; a repeated command rests on the same.
+            let _ = told.set(heard());
+        }
+    }
 }
 
 /// One piece of work for an owner.

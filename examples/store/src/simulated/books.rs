@@ -13,8 +13,6 @@ use crate::order::{OrderEvent, OrderId, OrderState};
 /// Credit is reserved within the limit, orders are decided once, and on reserved credit only.
 #[derive(Default)]
 pub(super) struct Books {
-    /// Whether credit is stamped below the approval that follows from it.
-    credit_first: bool,
     limits: BTreeMap<String, Money>,
     reserved: BTreeMap<(String, OrderId), Money>,
     orders: BTreeMap<OrderId, Placed>,
@@ -35,13 +33,6 @@ impl Placed {
 }
 
 impl Books {
-    pub(super) fn new(credit_first: bool) -> Self {
-        Self {
-            credit_first,
-            ..Self::default()
-        }
-    }
-
     pub(super) fn record(&mut self, record: &Record) -> Result<(), String> {
         let portable = &record.portable;
         let (kind, bytes) = (&portable.event_type, &portable.payload);
@@ -127,17 +118,16 @@ impl Books {
         };
         let holder = (order.customer.clone(), id.clone());
         let reserved = self.reserved.get(&holder) == Some(&order.total);
-        let has_credit = reserved || !self.credit_first;
         use OrderState::{Approved, CancelPending, Cancelled, Pending, Rejected, Shipped};
         let (before, paid) = (order.state, order.paid);
         let (after, allowed) = match event {
             OrderEvent::Placed { .. } => (before, false),
-            OrderEvent::Approved { .. } => (Approved, before == Pending && has_credit),
+            OrderEvent::Approved { .. } => (Approved, before == Pending && reserved),
             OrderEvent::Rejected { .. } => (Rejected, before == Pending),
             OrderEvent::CancelRequested { .. } => (CancelPending, before == Pending),
             OrderEvent::Cancelled { reserved: true, .. } => {
                 let may = before == CancelPending || before == Approved && !paid;
-                (Cancelled, may && has_credit)
+                (Cancelled, may && reserved)
             }
             OrderEvent::Cancelled { .. } => (Cancelled, before == CancelPending),
             OrderEvent::Shipped { .. } => (Shipped, before == Approved),
@@ -150,7 +140,7 @@ impl Books {
         match allowed {
             true => Ok(()),
             false => Err(format!(
-                "{} was {before} (paid: {paid}, credit reserved: {has_credit}): {event:?}",
+                "{} was {before} (paid: {paid}, credit reserved: {reserved}): {event:?}",
                 id.as_text()
             )),
         }

@@ -2,11 +2,11 @@
 //! decided.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use everfold_engine::record::Source;
+use everfold_engine::record::{Dot, Source};
 use everfold_engine::slot::Partition;
 use everfold_engine::{Offset, Record, Text, Timestamp, Uuid};
 use xxhash_rust::xxh3::xxh3_128;
@@ -15,7 +15,7 @@ use super::LaneStatus;
 use crate::error::CommandError;
 use crate::event::DecodeError;
 use crate::handler::Ground;
-use crate::owner::Envelope;
+use crate::owner::{Envelope, Heard};
 use crate::reactor::{At, Outcome, Outgoing, Reaction};
 
 /// A chain of reactions longer than this is taken for a loop.
@@ -37,6 +37,15 @@ pub(super) struct Job {
     pub(super) timer: Option<Fired>,
     /// Its commands may have been sent before.
     pub(super) again: bool,
+}
+
+/// A command whose turn has not come.
+struct Waiting {
+    /// Its place in the reaction.
+    path: Vec<u32>,
+    outgoing: Box<dyn Outgoing>,
+    /// What was answered to the command that it follows from.
+    cause: Option<Dot>,
 }
 
 /// The timer whose commands are sent.
@@ -100,14 +109,25 @@ impl Job {
     /// Sends commands one after the other, each with an id derived from its place, so that a
     /// repeated one is recognised.
     async fn send_all(&self, reaction: Reaction, sent_before: bool) -> Result<(), CommandError> {
-        let mut waiting: VecDeque<(Vec<u32>, Box<dyn Outgoing>)> = VecDeque::new();
+        let mut waiting: VecDeque<Waiting> = VecDeque::new();
+        let mut after = (self.record.local.stamp, self.record.portable.hybrid);
         let place = |path: &[u32], index: usize| [path, &[index as u32]].concat();
         let timer = self.timer.as_ref().map(|fired| [TIMER, fired.index]);
         let root: &[u32] = timer.as_ref().map_or(&[], |path| path);
         let first = reaction.outgoing.into_iter().enumerate();
-        waiting.extend(first.map(|(index, out)| (place(root, index), out)));
-        while let Some((path, outgoing)) = waiting.pop_front() {
-            let envelope = self.envelope(&path, outgoing.as_ref());
+        waiting.extend(first.map(|(index, outgoing)| Waiting {
+            path: place(root, index),
+            outgoing,
+            cause: None,
+        }));
+        while let Some(next) = waiting.pop_front() {
+            let heard = Arc::new(OnceLock::new());
+            let envelope = Envelope {
+                after,
+                heard: Some(heard.clone()),
+                ..self.envelope(&next)
+            };
+            let Waiting { path, outgoing, .. } = next;
             let at = At::of(self.record.clone());
             if sent_before
                 && let Some(wanted) = outgoing.still_wanted(&self.ground.router, &at)
@@ -124,6 +144,12 @@ impl Job {
                 }
                 outcome => outcome?,
             };
+            let heard: Option<Heard> = heard.get().cloned();
+            if let Some(heard) = &heard {
+                let ((stamp, hybrid), (later, higher)) = (after, heard.after);
+                after = (stamp.max(later), hybrid.max(higher));
+            }
+            let cause = heard.and_then(|heard| heard.dot);
             match outcome {
                 Outcome::Unmapped => {
                     let world = &self.ground.world;
@@ -135,8 +161,12 @@ impl Job {
                         return Err(CommandError::MisplacedTimer);
                     }
                     let follow = follow.outgoing.into_iter().enumerate();
-                    for (index, out) in follow.rev() {
-                        waiting.push_front((place(&path, index), out));
+                    for (index, outgoing) in follow.rev() {
+                        waiting.push_front(Waiting {
+                            path: place(&path, index),
+                            outgoing,
+                            cause: cause.clone(),
+                        });
                     }
                 }
             }
@@ -144,10 +174,11 @@ impl Job {
         Ok(())
     }
 
-    fn envelope(&self, path: &[u32], outgoing: &dyn Outgoing) -> Envelope {
-        let portable = &self.record.portable;
-        let elsewhere = self.ground.router.partition(&outgoing.target().id) != self.partition;
-        let cause = portable.dot.clone().filter(|_| elsewhere);
+    fn envelope(&self, next: &Waiting) -> Envelope {
+        let (portable, outgoing) = (&self.record.portable, &next.outgoing);
+        let target = self.ground.router.partition(&outgoing.target().id);
+        let causes = portable.dot.iter().chain(&next.cause);
+        let causes = causes.filter(|dot| dot.partition != target).cloned();
         let timer = self.timer.as_ref();
         let hops = match timer {
             Some(_) => 0,
@@ -169,17 +200,18 @@ impl Job {
             },
         };
         Envelope {
-            id: Some(self.derived_id(path)),
+            id: Some(self.derived_id(&next.path)),
             issued: None,
             effective: Some(timer.map_or(portable.effective, |fired| fired.at)),
             principal: portable.principal.clone(),
             causation: Some(portable.event_id),
             correlation: portable.correlation.or(Some(portable.event_id)),
             trace: portable.trace.clone(),
-            causes: cause.into_iter().collect(),
+            causes: causes.collect(),
             hops,
             after: (self.record.local.stamp, portable.hybrid),
             source: Some(source),
+            heard: None,
         }
     }
 
