@@ -96,8 +96,9 @@ impl<D: 'static> Step<D> {
     }
 
     /// How to undo the step once a later one has failed. Undone are, the last first, all steps that
-    /// are done, and those of which it is not known: their undoing is sent behind them. A rejection
-    /// of the undoing needs a person, unless the ask says what it means.
+    /// are done, and those of which it is not known: their undoing is sent behind their commands, and
+    /// holds up nothing but the end. A rejection of the undoing needs a person, unless the question
+    /// says what it means.
     #[must_use]
     pub fn undo(mut self, undo: impl Into<Asks<D>>) -> Self {
         self.undo = Some(undo.into());
