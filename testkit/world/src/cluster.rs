@@ -1,6 +1,6 @@
 //! The nodes of a run: opened, taken over, killed, frozen, left behind as zombies.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +53,7 @@ pub(crate) struct Cluster {
     pub(crate) counts: Arc<Counts>,
     state: Mutex<State>,
     complaints: AtomicU32,
+    over: AtomicBool,
     /// One node is opened at a time.
     opening: tokio::sync::Mutex<()>,
 }
@@ -88,6 +89,7 @@ impl Cluster {
                 start: None,
             }),
             complaints: AtomicU32::new(0),
+            over: AtomicBool::new(false),
             opening: tokio::sync::Mutex::const_new(()),
         })
     }
@@ -188,17 +190,30 @@ impl Cluster {
         loop {
             self.main.sleep(Duration::from_millis(200)).await;
             if self.complaints.load(Ordering::Relaxed) >= COMPLAINTS {
+                let _one = self.opening.lock().await;
+                if self.over.load(Ordering::Relaxed) {
+                    return;
+                }
                 self.content();
                 self.counts
                     .count("node replaced because clients complained");
-                let _ = self.replace().await;
+                let _ = self.replace_now().await;
             }
         }
+    }
+
+    /// No client asks any more: what they have complained about must not replace the last node.
+    pub(crate) fn clients_are_gone(&self) {
+        self.over.store(true, Ordering::Relaxed);
     }
 
     /// Opens another node; an embedded one only once its predecessor is dead.
     pub(crate) async fn replace(&self) -> Result<Arc<Node>, String> {
         let _one = self.opening.lock().await;
+        self.replace_now().await
+    }
+
+    async fn replace_now(&self) -> Result<Arc<Node>, String> {
         if self.store.setup == Setup::Embedded {
             self.kill_all();
         } else {

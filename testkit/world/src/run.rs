@@ -202,6 +202,7 @@ async fn finish(
     cluster: &Arc<Cluster>,
     history: &History,
 ) -> Result<Ended, Violation> {
+    cluster.clients_are_gone();
     let mut random = scenario.random(4);
     if random.one_in(3) {
         // Zombies go on beside the others for a while, and store what they have.
