@@ -29,7 +29,7 @@ impl<D: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> SagaData f
 /// # use std::time::Duration;
 /// # use everfold_runtime::*;
 /// # use serde::{Deserialize, Serialize};
-/// # #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// # #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 /// # struct Id(String);
 /// # impl Key for Id {
 /// #     fn from_text(text: &str) -> Self { Id(text.into()) }
