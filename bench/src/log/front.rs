@@ -66,10 +66,7 @@ impl Front {
             },
             chained: log.identity().chained,
             link: last.local.link,
-            open: Batch {
-                id: 1,
-                records: Vec::new(),
-            },
+            open: Batch::new(1, Vec::new()),
             waiting: Vec::new(),
             batches,
         })
@@ -136,10 +133,10 @@ impl Front {
     }
 
     fn take(&mut self) -> Batch {
-        let next = Batch {
-            id: self.open.id + 1,
-            records: Vec::with_capacity(self.open.records.len()),
-        };
+        let next = Batch::new(
+            self.open.id + 1,
+            Vec::with_capacity(self.open.records.len()),
+        );
         std::mem::replace(&mut self.open, next)
     }
 

@@ -5,6 +5,7 @@
 
 mod query;
 pub mod rules;
+mod statement;
 mod trim;
 
 use std::future::Future;
@@ -21,6 +22,7 @@ use crate::slot::{Layout, Partition};
 use crate::time::{Stamp, Timestamp};
 
 pub use query::{Query, scan};
+pub use statement::{Parameter, Statement};
 pub use trim::{Trim, TrimError, Trimmed};
 
 /// A future that may be held by a trait object and sent to another thread.
@@ -107,6 +109,20 @@ pub struct Batch {
     pub id: u64,
     /// The records, complete but for what the engine fills in.
     pub records: Vec<Record>,
+    /// Changes of tables beside the log, in the same transaction; for a batch of one unit. Only where
+    /// [`Engine::runs_statements`].
+    pub statements: Vec<Statement>,
+}
+
+impl Batch {
+    /// A batch without statements.
+    pub fn new(id: u64, records: Vec<Record>) -> Self {
+        Self {
+            id,
+            records,
+            statements: Vec::new(),
+        }
+    }
 }
 
 /// Where a batch was put. Its records have consecutive offsets.
@@ -224,6 +240,11 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Succeeds only if the epoch was valid at some moment after the call began.
     fn confirm(&self, partition: Partition, epoch: Epoch) -> BoxFuture<'_, Result<(), OwnerError>>;
+
+    /// Whether a batch may carry [`Statement`]s.
+    fn runs_statements(&self) -> bool {
+        false
+    }
 
     /// Appends a batch: all of it, durable and in order, or none.
     fn append(
@@ -398,6 +419,11 @@ pub enum Refusal {
     /// The batch breaks a rule of the contract.
     #[error("the batch breaks the contract: {0}")]
     Invalid(String),
+    /// A statement that the batch carries failed, so nothing of the batch was done.
+    #[error(
+        "a statement beside the log failed: {0}; nothing was changed, correct the statement or its data"
+    )]
+    Statement(String),
 }
 
 impl Refusal {

@@ -1,7 +1,7 @@
 //! What an engine around another one does not change.
 
 /// Hands the named methods of [`Engine`](crate::Engine) on to `self.inner`, unchanged. `read` brings
-/// `read_chained` along.
+/// `read_chained` along, `append` brings `runs_statements`.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -159,6 +159,10 @@ macro_rules! forward {
         }
     };
     (@append) => {
+        fn runs_statements(&self) -> bool {
+            self.inner.runs_statements()
+        }
+
         fn append(
             &self,
             partition: $crate::Partition,

@@ -105,10 +105,7 @@ fn kept() -> Kept {
 async fn restore(engine: &dyn Engine, records: &[Arc<Record>], areas: &[Entries]) {
     let epoch = engine.claim(Partition(0)).await.unwrap().epoch;
     for (index, record) in records.iter().enumerate() {
-        let batch = Batch {
-            id: index as u64 + 1,
-            records: vec![Record::clone(record)],
-        };
+        let batch = Batch::new(index as u64 + 1, vec![Record::clone(record)]);
         engine.append(Partition(0), epoch, batch).await.unwrap();
     }
     put(engine, areas, epoch).await;

@@ -91,10 +91,7 @@ impl Owner {
                 records.push(record);
             }
         }
-        Batch {
-            id: self.batches,
-            records,
-        }
+        Batch::new(self.batches, records)
     }
 
     /// Appends a composed batch.

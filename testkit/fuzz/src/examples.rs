@@ -76,7 +76,7 @@ fn files() -> Vec<(u8, Vec<u8>)> {
                     record.local.stamp = stamp;
                     record.portable.payload = vec![b'x'; 900].into();
                 }
-                let batch = Batch { id, records };
+                let batch = Batch::new(id, records);
                 let appended = log.append(partition, claim.epoch, batch).await;
                 appended.expect("an append");
             }

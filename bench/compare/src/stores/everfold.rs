@@ -200,7 +200,7 @@ impl Owner {
             }
             self.batches += 1;
             let id = self.batches;
-            let appended = engine.append(partition, epoch, Batch { id, records }).await;
+            let appended = engine.append(partition, epoch, Batch::new(id, records)).await;
             for (done, version) in answers {
                 // Whoever asked may have gone away.
                 let _ = done.send(match &appended {

@@ -6,13 +6,18 @@ use super::{Batch, Limits, ReadLimit, Refusal};
 use crate::record::{Portable, Record};
 use crate::time::Stamp;
 
-/// The rules that a batch keeps on every engine: limits, whole units, growing stamps.
+/// The rules that a batch keeps on every engine: limits, whole units, growing stamps. An engine that
+/// runs statements takes them out first.
 ///
 /// # Errors
 /// [`Refusal`]: nothing may be appended of the batch.
 pub fn check_batch(batch: &Batch, limits: Limits, floor: Stamp) -> Result<(), Refusal> {
     if batch.records.is_empty() {
         return Err(Refusal::Invalid("it is empty".into()));
+    }
+    if !batch.statements.is_empty() {
+        let reason = "it carries statements, and there are no tables beside this log";
+        return Err(Refusal::Invalid(reason.into()));
     }
     if batch.records.len() > limits.batch_records {
         return Err(Refusal::TooLarge {

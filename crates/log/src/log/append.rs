@@ -167,10 +167,7 @@ impl Log {
         let time = self.world.now();
         let floor = Stamp::next(at.floor, time, partition);
         let offset = Offset(at.last.0 + 1);
-        let batch = Batch {
-            id: 0,
-            records: vec![self.claim_record(floor)],
-        };
+        let batch = Batch::new(0, vec![self.claim_record(floor)]);
         let effect = Effect::Claim(epoch);
         let mut submission = self.batch(partition, epoch, batch, offset, at.link, effect);
         submission.owner = owner;

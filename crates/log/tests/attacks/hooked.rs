@@ -197,9 +197,6 @@ pub fn append_at(log: &Log, owner: &mut Owner, millis: i64, mut record: Record) 
     owner.batches += 1;
     record.local.stamp = stamp;
     record.portable.unit = Unit::SINGLE;
-    let batch = everfold_engine::engine::Batch {
-        id: owner.batches,
-        records: vec![record],
-    };
+    let batch = everfold_engine::engine::Batch::new(owner.batches, vec![record]);
     now(log.append(P0, owner.epoch, batch)).unwrap();
 }

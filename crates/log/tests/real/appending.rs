@@ -92,10 +92,7 @@ impl<'a> Owner<'a> {
         record.local.stamp = self.stamp;
         record.portable.unit = Unit::SINGLE;
         self.batches += 1;
-        let batch = Batch {
-            id: self.batches,
-            records: vec![record],
-        };
+        let batch = Batch::new(self.batches, vec![record]);
         self.log.append(self.partition, self.epoch, batch).await?;
         self.last = number;
         Ok(number)

@@ -214,7 +214,7 @@ pub fn batch(id: u64, floor: Stamp, partition: Partition, mut records: Vec<Recor
             count,
         };
     }
-    Batch { id, records }
+    Batch::new(id, records)
 }
 
 /// The owner of a partition, as simple as can be.

@@ -381,10 +381,7 @@ impl Serving {
         let (number, fenced) = (batch.number, batch.fenced);
         let flight: Flight = Box::pin(async move {
             if !records.is_empty() {
-                let batch = engine::Batch {
-                    id: number,
-                    records,
-                };
+                let batch = engine::Batch::new(number, records);
                 engine.append(partition, epoch, batch).await.map(Some)
             } else if fenced {
                 engine

@@ -173,10 +173,7 @@ impl Pair {
             _ => {}
         }
         self.batches += 1;
-        let batch = Batch {
-            id: self.batches,
-            records,
-        };
+        let batch = Batch::new(self.batches, records);
         let epochs = (Epoch(epochs.0.0 - stale), Epoch(epochs.1.0 - stale));
         let of_log = self.log.append(partition, epochs.0, batch.clone()).await;
         let of_memory = self.memory.append(partition, epochs.1, batch).await;

@@ -1,0 +1,1 @@
+//! A private server, started from the installed binaries.
