@@ -1,0 +1,194 @@
+//! Connections: how they are secured, and what every session is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use everfold_engine::Uuid;
+use everfold_engine::position::Incarnation;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_postgres::Config;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::address::{Address, Trust};
+use crate::error::{OpenError, replaced};
+
+/// How long an ownership is believed without a renewal.
+pub(crate) const LEASE: Duration = Duration::from_secs(10);
+/// A statement takes no longer, or it is taken back: well below the lease, so that a successor never
+/// waits for it.
+const STATEMENT: Duration = Duration::from_secs(5);
+/// A session that stopped within a transaction is ended.
+const IDLE: Duration = Duration::from_secs(3);
+/// After so long without an answer a statement counts as lost.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
+
+/// What every session of an owner is told when it begins.
+pub(crate) fn session(address: &Address, name: &str) -> Config {
+    let mut config = address.config.clone();
+    let mut options = config.get_options().unwrap_or_default().to_owned();
+    for (setting, value) in [
+        ("statement_timeout", STATEMENT.as_millis().to_string()),
+        ("lock_timeout", "0".to_owned()),
+        (
+            "idle_in_transaction_session_timeout",
+            IDLE.as_millis().to_string(),
+        ),
+        (
+            "default_transaction_isolation",
+            "read\\ committed".to_owned(),
+        ),
+        // Statements are short and always the same: planning them anew, or compiling them, costs
+        // more than it can save.
+        ("plan_cache_mode", "force_generic_plan".to_owned()),
+        ("jit", "off".to_owned()),
+    ] {
+        options.push_str(&format!(" -c {setting}={value}"));
+    }
+    config.options(options.trim());
+    config.application_name(session_name(address, name));
+    config.keepalives_idle(Duration::from_secs(5));
+    config.keepalives_interval(Duration::from_secs(2));
+    config.keepalives_retries(3);
+    config.tcp_user_timeout(LEASE);
+    config
+}
+
+/// What a session is called, unless the address says it.
+pub(crate) fn session_name(address: &Address, name: &str) -> String {
+    let named = address.config.get_application_name();
+    named.map_or_else(|| format!("{name} {}", address.log()), str::to_owned)
+}
+
+/// A pool of sessions that all see the same log; with `incarnation`, a session that finds another one
+/// is refused.
+pub(crate) fn pool(
+    address: &Address,
+    name: &str,
+    size: usize,
+    incarnation: Incarnation,
+) -> Result<Pool, OpenError> {
+    let recycling_method = RecyclingMethod::Fast;
+    let manager = Manager::from_config(
+        session(address, name),
+        secured(address)?,
+        ManagerConfig { recycling_method },
+    );
+    let schema = address.schema.clone();
+    let same_log = Hook::async_fn(move |client, _| {
+        let schema = schema.clone();
+        Box::pin(async move {
+            let refuse = |reason: String| HookError::message(reason);
+            // An acknowledgement must not be given before the server has flushed it.
+            let sql = format!(
+                "select incarnation, \
+                 case when current_setting('synchronous_commit') = 'off' \
+                 then set_config('synchronous_commit', 'on', false) end \
+                 from {schema}.log"
+            );
+            let found = client.query_one(sql.as_str(), &[]).await;
+            let found: Uuid = found.map_err(HookError::Backend)?.get(0);
+            match found.as_u128() == incarnation.0 {
+                true => Ok(()),
+                false => Err(refuse(replaced(incarnation))),
+            }
+        })
+    });
+    Pool::builder(manager)
+        .max_size(size)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(PATIENCE))
+        .create_timeout(Some(PATIENCE))
+        .post_create(same_log)
+        .build()
+        .map_err(|error| OpenError::Address {
+            address: address.shown.clone(),
+            reason: error.to_string(),
+        })
+}
+
+/// The way to encrypt a connection to this address.
+pub(crate) fn secured(address: &Address) -> Result<MakeRustlsConnect, OpenError> {
+    let wrong = |reason: String| OpenError::Address {
+        address: address.shown.clone(),
+        reason,
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong(error.to_string()))?;
+    let config = match &address.trust {
+        Trust::Anyone => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+            .with_no_client_auth(),
+        Trust::Signed(file) => {
+            let mut roots = RootCertStore::empty();
+            match file {
+                Some(file) => {
+                    let read = CertificateDer::pem_file_iter(file)
+                        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>());
+                    let certificates =
+                        read.map_err(|error| wrong(format!("sslrootcert {file}: {error}")))?;
+                    roots.add_parsable_certificates(certificates);
+                }
+                None => {
+                    let found = rustls_native_certs::load_native_certs();
+                    roots.add_parsable_certificates(found.certs);
+                }
+            }
+            if roots.is_empty() {
+                return Err(wrong(
+                    "no certificate of an authority was found; name a file with sslrootcert".into(),
+                ));
+            }
+            builder.with_root_certificates(roots).with_no_client_auth()
+        }
+    };
+    Ok(MakeRustlsConnect::new(config))
+}
+
+/// Takes any certificate, as `sslmode=prefer` means everywhere.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
