@@ -68,6 +68,31 @@ pub const EXCEPTIONS: &[Exception] = &[
     ),
     except(
         "clock",
+        "crates/postgres/src/server/",
+        "waits for real processes with a limit",
+    ),
+    except(
+        "thread",
+        "crates/postgres/src/server/",
+        "waits for real processes",
+    ),
+    except(
+        "clock",
+        "crates/postgres/tests/server.rs",
+        "waits for real processes with a limit",
+    ),
+    except(
+        "thread",
+        "crates/postgres/tests/server.rs",
+        "waits for real processes",
+    ),
+    except(
+        "task",
+        "crates/postgres/tests/server.rs",
+        "connections to a real server",
+    ),
+    except(
+        "clock",
         "testkit/fuzz/src/main.rs",
         "fuzzes as long as a time allows",
     ),
