@@ -1,16 +1,14 @@
 //! `everfold events`.
 
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::ArgGroup;
 use everfold::engine::{EntityKey, Partition, engine::Engine};
 use serde_json::Value;
 
+use super::source::Source;
 use crate::client::{Server, escaped};
-use crate::demo::directory::log_in;
 use crate::inspect::events::{self, Asked, Wanted};
 use crate::inspect::{begin, record};
 use crate::output;
@@ -18,23 +16,9 @@ use crate::store;
 
 /// Prints events in the order in which they were recorded.
 #[derive(clap::Args)]
-#[command(group(ArgGroup::new("source").required(true).args(["data", "url"])))]
 pub struct Arguments {
-    /// Directory of a log, or of the demonstration; another process may have it open, as it is only
-    /// read: what is printed is durable
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Server to ask instead, http://127.0.0.1:4600 for example
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// Which of the server's logs
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "main",
-        conflicts_with = "data"
-    )]
-    log: String,
+    #[command(flatten)]
+    source: Source,
     /// Of one partition only
     #[arg(long, value_name = "N")]
     partition: Option<u16>,
@@ -74,7 +58,7 @@ struct Found {
 /// # Errors
 /// See the messages.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    if let Some(url) = &arguments.url {
+    if let Some(url) = &arguments.source.url {
         let server = Server::at(url)?;
         return print(&arguments, |after, limit| {
             let answer = server.get(&path(&arguments, after, limit))?;
@@ -85,7 +69,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
             })
         });
     }
-    let path = log_in(arguments.data.as_deref().unwrap_or_else(|| ".".as_ref()));
+    let path = arguments.source.directory();
     let runtime = tokio::runtime::Runtime::new()?;
     let log = runtime.block_on(store::look_at_log(&path))?;
     let partitions = log.identity().layout.partitions;
@@ -142,7 +126,7 @@ pub(super) fn row(event: &Value) -> String {
 }
 
 fn path(arguments: &Arguments, after: Option<&str>, limit: usize) -> String {
-    let log = escaped(&arguments.log);
+    let log = escaped(&arguments.source.log);
     let mut path = format!("/_inspect/api/logs/{log}/events?limit={limit}");
     let number = arguments.partition.map(|partition| partition.to_string());
     let parts = [

@@ -1,18 +1,16 @@
 //! `everfold sagas`.
 
-use std::path::PathBuf;
-
 use anyhow::{anyhow, bail};
-use clap::{ArgGroup, Subcommand};
+use clap::Subcommand;
 use everfold::engine::EntityKey;
 use everfold::{Inspector, LiveSaga, Operation};
 use serde_json::{Value, json};
 
+use super::source::Source;
 use crate::client::{Server, escaped};
-use crate::demo::directory::log_in;
 use crate::failure::refused;
 use crate::inspect::{events, sagas};
-use crate::{output, store};
+use crate::output;
 
 /// Lists instances of sagas that have not ended, those that need help first; shows one with its
 /// history, or helps one.
@@ -42,32 +40,12 @@ enum Action {
 }
 
 #[derive(clap::Args)]
-#[command(group(ArgGroup::new("source").required(true).args(["data", "url"])))]
-struct Source {
-    /// Directory of a store, or of the demonstration; another process may have it open, as it is only
-    /// read
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Server to ask instead, http://127.0.0.1:4600 for example
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// Which of the server's logs
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "main",
-        conflicts_with = "data"
-    )]
-    log: String,
-    /// Print JSON, one object a line
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(clap::Args)]
 struct List {
     #[command(flatten)]
     source: Source,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     asked: sagas::Asked,
 }
@@ -76,6 +54,9 @@ struct List {
 struct Show {
     #[command(flatten)]
     source: Source,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     instance: Instance,
 }
@@ -101,6 +82,9 @@ impl Instance {
 struct Act {
     #[command(flatten)]
     source: Source,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     instance: Instance,
     /// Who does it; noted with the event
@@ -183,7 +167,7 @@ fn print_parked(list: &List, answer: &Value) -> anyhow::Result<()> {
     if answer["known"].as_array().is_some_and(Vec::is_empty) {
         output::say(&sagas::no_such_saga(&[], ""));
     }
-    if list.source.json {
+    if list.json {
         return Ok(());
     }
     for one in answer["parked"].as_array().into_iter().flatten() {
@@ -194,7 +178,7 @@ fn print_parked(list: &List, answer: &Value) -> anyhow::Result<()> {
 }
 
 fn list_directory(list: &List) -> anyhow::Result<()> {
-    let live = with_store(&list.source, async |store| {
+    let live = list.source.look(async |store| {
         if let Some(saga) = &list.asked.saga {
             check(store, saga)?;
         }
@@ -207,7 +191,7 @@ fn list_directory(list: &List) -> anyhow::Result<()> {
 }
 
 fn print_listed(list: &List, one: &Value) -> anyhow::Result<()> {
-    if list.source.json {
+    if list.json {
         return output::json(one);
     }
     let name = format!("{}-{}", text(one, "saga"), text(one, "id"));
@@ -224,7 +208,7 @@ fn run_show(show: &Show) -> anyhow::Result<()> {
     let key = show.instance.key()?;
     let shown = match &show.source.url {
         Some(url) => Server::at(url)?.get(&one(&show.source, &key))?,
-        None => with_store(&show.source, async |store| {
+        None => show.source.look(async |store| {
             check(store, &key.kind)?;
             let status = store.saga(&key.kind, &key.id).await?;
             let status = status.ok_or_else(|| anyhow!(sagas::never_begun(&key.kind, &key.id)))?;
@@ -232,7 +216,7 @@ fn run_show(show: &Show) -> anyhow::Result<()> {
             Ok(sagas::detailed(&status, &history, &[]))
         })?,
     };
-    print_shown(&show.source, &shown)
+    print_shown(show.json, &shown)
 }
 
 fn run_act(act: &Act, operation: Operation) -> anyhow::Result<()> {
@@ -246,11 +230,11 @@ fn run_act(act: &Act, operation: Operation) -> anyhow::Result<()> {
     let server = Server::at(url)?;
     let body = json!({ "operation": operation });
     let shown = server.post(&one(&act.source, &key), &act.by, &body)?;
-    print_shown(&act.source, &shown)
+    print_shown(act.json, &shown)
 }
 
-fn print_shown(source: &Source, shown: &Value) -> anyhow::Result<()> {
-    if source.json {
+fn print_shown(json: bool, shown: &Value) -> anyhow::Result<()> {
+    if json {
         return output::json(shown);
     }
     let of = |value: &Value, name: &str| text(value, name);
@@ -334,16 +318,4 @@ fn check(store: &Inspector, saga: &str) -> anyhow::Result<()> {
     }
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
     Err(anyhow!(sagas::no_such_saga(&names, saga)))
-}
-
-fn with_store<T>(
-    source: &Source,
-    look: impl AsyncFnOnce(&Inspector) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
-    let path = log_in(source.data.as_deref().unwrap_or_else(|| ".".as_ref()));
-    let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(async {
-        let store = store::inspector(&path).await?;
-        look(&store).await
-    })
 }
