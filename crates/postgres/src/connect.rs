@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use everfold_engine::Uuid;
 use everfold_engine::position::Incarnation;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -15,7 +14,8 @@ use tokio_postgres::Config;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::address::{Address, Trust};
-use crate::error::{OpenError, replaced};
+use crate::error::OpenError;
+use crate::schema::check_same;
 
 /// How long an ownership is believed without a renewal.
 pub(crate) const LEASE: Duration = Duration::from_secs(10);
@@ -45,6 +45,12 @@ pub(crate) fn session(address: &Address, name: &str) -> Config {
         // Statements are short and always the same: planning them anew, or compiling them, costs
         // more than it can save.
         ("plan_cache_mode", "force_generic_plan".to_owned()),
+        // Sessions of a pool are idle for as long as there is nothing to do.
+        ("idle_session_timeout", "0".to_owned()),
+        // A machine that is gone must not keep locks.
+        ("tcp_keepalives_idle", "5".to_owned()),
+        ("tcp_keepalives_interval", "2".to_owned()),
+        ("tcp_keepalives_count", "3".to_owned()),
         ("jit", "off".to_owned()),
     ] {
         options.push_str(&format!(" -c {setting}={value}"));
@@ -58,14 +64,23 @@ pub(crate) fn session(address: &Address, name: &str) -> Config {
     config
 }
 
-/// What a session is called, unless the address says it.
-pub(crate) fn session_name(address: &Address, name: &str) -> String {
-    let named = address.config.get_application_name();
-    named.map_or_else(|| format!("{name} {}", address.log()), str::to_owned)
+/// What a session is called: what it is for, the log, and whatever the address adds. It always begins
+/// with `everfold`, by which a successor tells sessions of owners from others.
+fn session_name(address: &Address, name: &str) -> String {
+    // Longer names are cut by the server, with a warning.
+    const LENGTH: usize = 63;
+    let mut named = format!("{name} {}", address.log());
+    if let Some(more) = address.config.get_application_name() {
+        named.truncate(named.len().min(LENGTH / 2));
+        named.push(' ');
+        named.push_str(more);
+    }
+    named.truncate(named.floor_char_boundary(LENGTH));
+    named
 }
 
-/// A pool of sessions that all see the same log; with `incarnation`, a session that finds another one
-/// is refused.
+/// A pool of sessions that all see the same log: a session that finds another incarnation, or a copy
+/// that was put into its place, is refused.
 pub(crate) fn pool(
     address: &Address,
     name: &str,
@@ -82,20 +97,15 @@ pub(crate) fn pool(
     let same_log = Hook::async_fn(move |client, _| {
         let schema = schema.clone();
         Box::pin(async move {
-            let refuse = |reason: String| HookError::message(reason);
             // An acknowledgement must not be given before the server has flushed it.
-            let sql = format!(
-                "select incarnation, \
-                 case when current_setting('synchronous_commit') = 'off' \
-                 then set_config('synchronous_commit', 'on', false) end \
-                 from {schema}.log"
-            );
-            let found = client.query_one(sql.as_str(), &[]).await;
-            let found: Uuid = found.map_err(HookError::Backend)?.get(0);
-            match found.as_u128() == incarnation.0 {
-                true => Ok(()),
-                false => Err(refuse(replaced(incarnation))),
-            }
+            let sql = "select case when current_setting('synchronous_commit') = 'off' \
+                       then set_config('synchronous_commit', 'on', false) end";
+            client
+                .query_one(sql, &[])
+                .await
+                .map_err(HookError::Backend)?;
+            let same = check_same(client, &schema, incarnation).await;
+            same.map_err(|error| HookError::message(error.to_string()))
         })
     });
     Pool::builder(manager)

@@ -35,12 +35,16 @@ impl Postgres {
 
     async fn claim_now(&self, partition: Partition) -> Result<Claim, OwnerError> {
         self.check_owner(partition)?;
-        let claim = self
-            .ownerships
-            .claim(self.world.as_ref(), partition)
-            .await?;
+        let claim = self.ownerships.claim(partition).await?;
         // An append of the ownership before, if it is still on its way, is answered first.
         let mut owned = self.turns[partition.index()].lock().await;
+        if claim.safe_head < owned.head {
+            return Err(OwnerError::Stopped(format!(
+                "partition {partition} ends at offset {}, and offset {} was acknowledged: an earlier \
+                 state of the log was put into its place",
+                claim.safe_head, owned.head
+            )));
+        }
         if claim.epoch > owned.epoch {
             owned.epoch = claim.epoch;
             owned.floor = claim.floor;
@@ -88,7 +92,7 @@ impl Postgres {
             let appends = self.appends.lock().unwrap_or_else(PoisonError::into_inner);
             appends
                 .as_ref()
-                .is_some_and(|appends| appends.send(ticket).is_ok())
+                .is_some_and(|appends| appends.hand_in(ticket))
         };
         if !sent {
             let reason = match self.writable {
@@ -269,6 +273,10 @@ impl Engine for Postgres {
             for ending in self.writing.lock().await.drain(..) {
                 // A writer that is gone has nothing in flight.
                 let _ = ending.await;
+            }
+            for turn in &self.turns {
+                // Batches with statements are carried by tasks of their own.
+                drop(turn.lock().await);
             }
             self.doorbell.stop();
             for pool in &self.pools {

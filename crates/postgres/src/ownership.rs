@@ -1,13 +1,16 @@
 //! Who owns a partition.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
 use everfold_engine::engine::{Claim, Epoch, Finding, OwnerError};
 use everfold_engine::{Offset, Partition, Stamp, Timestamp, World};
+use tokio::sync::Semaphore;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 
-use crate::connect::LEASE;
+use crate::connect::{LEASE, PATIENCE};
 use crate::doctor::waits_for_replicas;
 use crate::error::Failed;
 use crate::schema::TIMELINE;
@@ -25,9 +28,14 @@ pub(crate) struct Ownerships {
     confirm: String,
     current: String,
     evict: String,
-    /// What sessions of owners are called.
-    names: Vec<String>,
+    /// So many claims wait for a former owner at once; the other sessions are for its eviction, and
+    /// for those who own something.
+    claims: Semaphore,
+    world: Arc<dyn World>,
 }
+
+/// Sessions for ownership: reads that take long must not hold up a renewal.
+pub(crate) const SESSIONS: usize = 4;
 
 impl Ownerships {
     pub(crate) fn new(
@@ -35,7 +43,7 @@ impl Ownerships {
         schema: &str,
         timelines: bool,
         findings: &[Finding],
-        names: Vec<String>,
+        world: Arc<dyn World>,
     ) -> Self {
         // Epochs of a promoted server lie above all that the one before can have given.
         let timeline = match timelines {
@@ -51,7 +59,8 @@ impl Ownerships {
         };
         Self {
             pool,
-            names,
+            claims: Semaphore::new(SESSIONS / 2),
+            world,
             // The lock waits for appends that began before, and later ones see the new epoch.
             claim: format!(
                 "update {schema}.partition p set epoch = greatest(p.epoch + 1, {timeline}), \
@@ -80,20 +89,24 @@ impl Ownerships {
                  where partition = $1 and epoch = $2{lock}"
             ),
             current: format!("select epoch from {schema}.partition where partition = $1"),
-            // Only sessions of owners of this log, never those of people or other programs.
+            // Only sessions of owners, never those of people or other programs; and only those that
+            // wait for their client: the others go on by themselves.
             evict: "select count(pg_terminate_backend(a.pid)) from pg_stat_activity a \
-                    where a.pid = any(pg_blocking_pids($1)) and a.application_name = any($2)"
+                    where a.pid = any(pg_blocking_pids($1)) and a.wait_event_type = 'Client' \
+                    and a.application_name like 'everfold%'"
                 .to_owned(),
         }
     }
 
-    pub(crate) async fn claim(
-        &self,
-        world: &dyn World,
-        partition: Partition,
-    ) -> Result<Claim, OwnerError> {
+    pub(crate) async fn claim(&self, partition: Partition) -> Result<Claim, OwnerError> {
+        let _turn = self.claims.acquire().await;
         let client = self.session().await?;
-        let row = self.take(world, &client, partition).await?;
+        let claimed = self.patiently(self.claim_with(&client, partition)).await;
+        settled(client, claimed)
+    }
+
+    async fn claim_with(&self, client: &Object, partition: Partition) -> Result<Claim, OwnerError> {
+        let row = self.take(client, partition).await?;
         let (epoch, floor, time): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
         // Seen only now, by a later snapshot: everything that the former owner has appended.
         let last = client
@@ -115,7 +128,6 @@ impl Ownerships {
     /// owner that was frozen between two packets must not hold up its successor.
     async fn take(
         &self,
-        world: &dyn World,
         client: &Object,
         partition: Partition,
     ) -> Result<tokio_postgres::Row, OwnerError> {
@@ -137,11 +149,11 @@ impl Ownerships {
                         Err(error) => Err(self.hindered(error, process).await),
                     };
                 }
-                () = world.sleep(GRACE) => {
-                    world.reached("postgres: claim waits for a former owner");
+                () = self.world.sleep(GRACE) => {
+                    self.world.reached("postgres: claim waits for a former owner");
                     let other = self.session().await?;
                     // Without the right to, the time-outs of that session have to do.
-                    let _ = other.query_one(&self.evict, &[&process, &self.names]).await;
+                    let _ = other.query_one(&self.evict, &[&process]).await;
                 }
             }
         }
@@ -165,14 +177,9 @@ impl Ownerships {
         epoch: Epoch,
         floor: Stamp,
     ) -> Result<(), OwnerError> {
-        let client = self.session().await?;
-        let renew = client
-            .prepare_cached(&self.renew)
-            .await
-            .map_err(Failed::from)?;
         let (number, owned) = (partition.0 as i16, epoch.0 as i64);
-        let changed = client.execute(&renew, &[&number, &owned, &floor.0]).await;
-        self.owned(&client, partition, changed).await
+        self.prove(&self.renew, partition, &[&number, &owned, &floor.0])
+            .await
     }
 
     pub(crate) async fn release(
@@ -180,14 +187,9 @@ impl Ownerships {
         partition: Partition,
         epoch: Epoch,
     ) -> Result<(), OwnerError> {
-        let client = self.session().await?;
-        let release = client
-            .prepare_cached(&self.release)
-            .await
-            .map_err(Failed::from)?;
         let (number, owned) = (partition.0 as i16, epoch.0 as i64);
-        let changed = client.execute(&release, &[&number, &owned]).await;
-        self.owned(&client, partition, changed).await
+        self.prove(&self.release, partition, &[&number, &owned])
+            .await
     }
 
     pub(crate) async fn confirm(
@@ -195,15 +197,9 @@ impl Ownerships {
         partition: Partition,
         epoch: Epoch,
     ) -> Result<(), OwnerError> {
-        let client = self.session().await?;
-        let confirm = client
-            .prepare_cached(&self.confirm)
-            .await
-            .map_err(Failed::from)?;
         let (number, owned) = (partition.0 as i16, epoch.0 as i64);
-        let found = client.query_opt(&confirm, &[&number, &owned]).await;
-        let found = found.map(|row| u64::from(row.is_some()));
-        self.owned(&client, partition, found).await
+        self.prove(&self.confirm, partition, &[&number, &owned])
+            .await
     }
 
     async fn session(&self) -> Result<Object, OwnerError> {
@@ -211,12 +207,29 @@ impl Ownerships {
         client.map_err(|error| Failed::from(error).into())
     }
 
-    async fn owned(
+    /// Runs a statement that touches a row if the partition is owned.
+    async fn prove(
+        &self,
+        text: &str,
+        partition: Partition,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<(), OwnerError> {
+        let client = self.session().await?;
+        let proof = self.prove_with(&client, text, partition, parameters);
+        let proven = self.patiently(proof).await;
+        settled(client, proven)
+    }
+
+    async fn prove_with(
         &self,
         client: &Object,
+        text: &str,
         partition: Partition,
-        rows: Result<u64, tokio_postgres::Error>,
+        parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<(), OwnerError> {
+        let statement = client.prepare_cached(text).await.map_err(Failed::from)?;
+        // Counts the rows of a query too.
+        let rows = client.execute(&statement, parameters).await;
         if rows.map_err(Failed::from)? > 0 {
             return Ok(());
         }
@@ -231,4 +244,23 @@ impl Ownerships {
             current: current.map(|row| Epoch(row.get::<_, i64>(0) as u64)),
         })
     }
+
+    /// `None` when nothing came back for long: time-outs of the server end no statement that waits
+    /// for replicas, and none of a server that is stopped.
+    async fn patiently<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! { biased;
+            done = work => Some(done),
+            () = self.world.sleep(PATIENCE) => None,
+        }
+    }
+}
+
+fn settled<T>(client: Object, outcome: Option<Result<T, OwnerError>>) -> Result<T, OwnerError> {
+    outcome.unwrap_or_else(|| {
+        // Whatever this session is still doing, nobody waits for it here.
+        drop(Object::take(client));
+        Err(OwnerError::Unavailable(
+            "the server does not answer".to_owned(),
+        ))
+    })
 }

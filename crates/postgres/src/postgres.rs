@@ -9,17 +9,20 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::address::Address;
 use crate::area::Areas;
-use crate::connect::{pool, session_name};
+use crate::connect::pool;
 use crate::doctor;
 use crate::doorbell::Doorbell;
 use crate::error::{Failed, OpenError};
-use crate::ownership::Ownerships;
+use crate::ownership::{self, Ownerships};
 use crate::read::Reader;
 use crate::schema::{Access, find};
-use crate::writer::{Carrying, Owned, Ticket, Writers};
+use crate::writer::{Appends, Carrying, Owned, Writers};
 
-/// What sessions are called, in `pg_stat_activity`: those for everything, those that append.
-const SESSIONS: [&str; 2] = ["everfold", "everfold-append"];
+/// What sessions are called, in `pg_stat_activity`.
+const READ: &str = "everfold";
+const APPEND: &str = "everfold-append";
+const OWN: &str = "everfold-own";
+const BESIDE: &str = "everfold-beside";
 
 /// How a log in a database is opened.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +34,8 @@ pub struct Options {
     /// Connections that append (2). More of them overlap the server's flushes, fewer carry more in
     /// each.
     pub writers: usize,
-    /// Connections for everything else, at most (8).
+    /// Connections that read, at most (8), and again as many at most for statements beside the log.
+    /// Another four are for ownership.
     pub readers: usize,
 }
 
@@ -62,7 +66,6 @@ impl Default for Options {
 pub struct Postgres {
     pub(crate) identity: Identity,
     pub(crate) limits: Limits,
-    pub(crate) world: Arc<dyn World>,
     pub(crate) reader: Reader,
     pub(crate) ownerships: Ownerships,
     pub(crate) areas: Areas,
@@ -70,7 +73,7 @@ pub struct Postgres {
     pub(crate) findings: Vec<Finding>,
     pub(crate) durability: String,
     /// None where the log is only looked at.
-    pub(crate) appends: std::sync::Mutex<Option<mpsc::UnboundedSender<Ticket>>>,
+    pub(crate) appends: std::sync::Mutex<Option<Appends>>,
     pub(crate) turns: Vec<Arc<Mutex<Owned>>>,
     /// One for each writer; resolves when it has ended.
     pub(crate) writing: Mutex<Vec<oneshot::Receiver<()>>>,
@@ -124,7 +127,7 @@ impl Postgres {
         let found = find(&address, access).await?;
         let identity = found.identity;
         let incarnation = identity.incarnation;
-        let readers = pool(&address, SESSIONS[0], options.readers.max(2), incarnation)?;
+        let readers = pool(&address, READ, options.readers.max(2), incarnation)?;
         let (findings, durability) =
             doctor::examine(&readers, &address)
                 .await
@@ -134,13 +137,15 @@ impl Postgres {
                 })?;
         let partitions = usize::from(identity.layout.partitions);
         let doorbell = Doorbell::new(&address, readers.clone(), world.clone(), partitions);
-        let writers = pool(&address, SESSIONS[1], options.writers.max(1), incarnation)?;
-        let (appends, queue) = mpsc::unbounded_channel();
-        let mut writing = Vec::new();
+        let writers = pool(&address, APPEND, options.writers.max(1), incarnation)?;
+        let beside = pool(&address, BESIDE, options.readers.max(2), incarnation)?;
+        let (mut appends, mut writing) = (None, Vec::new());
         if access == Access::Write {
+            let (sender, queue) = mpsc::unbounded_channel();
             let rung = doorbell.clone();
             let shared = Arc::new(Writers {
                 pool: writers.clone(),
+                beside: beside.clone(),
                 world: world.clone(),
                 carrying: Carrying::new(&address.schema),
                 queue: Mutex::new(queue),
@@ -156,23 +161,33 @@ impl Postgres {
                 world.spawn("carry appends", Box::pin(run));
                 writing.push(ending);
             }
+            appends = Some(Appends {
+                queue: sender,
+                writers: shared,
+            });
         }
         let schema = &address.schema;
-        let names = SESSIONS.map(|name| session_name(&address, name)).into();
+        let owners = pool(&address, OWN, ownership::SESSIONS, incarnation)?;
+        let ownerships = Ownerships::new(
+            owners.clone(),
+            schema,
+            found.timelines,
+            &findings,
+            world.clone(),
+        );
         let log = Self {
             limits: options.limits,
             reader: Reader::new(readers.clone(), schema, &identity),
-            ownerships: Ownerships::new(readers.clone(), schema, found.timelines, &findings, names),
+            ownerships,
             areas: Areas::new(readers.clone(), schema),
             identity,
-            world: world.clone(),
             doorbell: doorbell.clone(),
             findings,
             durability,
-            appends: std::sync::Mutex::new((access == Access::Write).then_some(appends)),
+            appends: std::sync::Mutex::new(appends),
             turns: (0..partitions).map(|_| Arc::default()).collect(),
             writing: Mutex::new(writing),
-            pools: vec![readers, writers],
+            pools: vec![readers, writers, owners, beside],
             writable: access == Access::Write,
         };
         world.spawn("follow heads", Box::pin(doorbell.clone().follow()));

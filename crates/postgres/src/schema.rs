@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::address::Address;
 use crate::connect::secured;
-use crate::error::{OpenError, told};
+use crate::error::{OpenError, replaced, told};
 
 /// What brings a schema from each format to the next.
 const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
@@ -284,6 +284,34 @@ async fn create(address: &Address, client: &Client) -> Result<(), OpenError> {
         )
         .await;
     made.map(drop).map_err(refused)
+}
+
+/// That the log is the one that was opened, and where it was written.
+pub(crate) async fn check_same(
+    client: &Client,
+    schema: &str,
+    expected: Incarnation,
+) -> Result<(), OpenError> {
+    let sql =
+        format!("select incarnation, server, database, timeline, replicated from {schema}.log");
+    let row = client.query_one(sql.as_str(), &[]).await.map_err(refused)?;
+    if row.get::<_, Uuid>(0).as_u128() != expected.0 {
+        return Err(OpenError::Refused(replaced(expected)));
+    }
+    let known = Place {
+        server: row.get(1),
+        database: row.get(2),
+        timeline: row.get(3),
+        replicated: row.get(4),
+    };
+    let (here, _) = place(client).await?;
+    match difference(&known, &here) {
+        Some(difference) => Err(OpenError::Restored {
+            schema: schema.to_owned(),
+            difference,
+        }),
+        None => Ok(()),
+    }
 }
 
 async fn identify(address: &Address, client: &Client, access: Access) -> Result<Found, OpenError> {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::{Object, Pool};
-use everfold_engine::engine::{AppendError, Appended, Epoch, Statement};
+use deadpool_postgres::{Object, Pool, PoolError};
+use everfold_engine::engine::{AppendError, Appended, Epoch, Refusal, Statement};
 use everfold_engine::{Offset, Partition, Stamp, World};
 use futures_util::future::join_all;
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
@@ -15,7 +15,7 @@ use crate::connect::PATIENCE;
 use crate::error::{Failed, append_error};
 use crate::row::Rows;
 
-/// Records and bytes carried in one statement at most, unless a single batch has more.
+/// So many records or bytes are enough for one statement.
 const CARRIED: (usize, usize) = (4096, 8 << 20);
 
 /// What is known of a partition that was claimed here.
@@ -112,9 +112,30 @@ impl Carrying {
     }
 }
 
+/// Where batches are handed in.
+pub(crate) struct Appends {
+    pub(crate) queue: mpsc::UnboundedSender<Ticket>,
+    pub(crate) writers: Arc<Writers>,
+}
+
+impl Appends {
+    /// False if all writers have ended.
+    pub(crate) fn hand_in(&self, ticket: Ticket) -> bool {
+        if ticket.statements.is_empty() {
+            return self.queue.send(ticket).is_ok();
+        }
+        let alone = self.writers.clone().carry_alone(ticket);
+        let world = &self.writers.world;
+        world.spawn("append with statements", Box::pin(alone));
+        true
+    }
+}
+
 /// What all writers share.
 pub(crate) struct Writers {
     pub(crate) pool: Pool,
+    /// For batches with statements, which may wait for locks of others while appends go on.
+    pub(crate) beside: Pool,
     pub(crate) world: Arc<dyn World>,
     pub(crate) carrying: Carrying,
     pub(crate) queue: Mutex<mpsc::UnboundedReceiver<Ticket>>,
@@ -125,34 +146,31 @@ pub(crate) struct Writers {
 impl Writers {
     /// Carries batches until nobody can send any more.
     pub(crate) async fn run(self: Arc<Self>) {
-        let mut left = None;
         loop {
             let mut carried = Vec::new();
-            match left.take() {
-                Some(ticket) => carried.push(ticket),
-                None => {
-                    let mut queue = self.queue.lock().await;
-                    let Some(first) = queue.recv().await else {
-                        return;
-                    };
-                    let (mut records, mut bytes) = (first.rows.len(), first.rows.bytes);
-                    let mut alone = !first.statements.is_empty();
-                    carried.push(first);
-                    while !alone && let Ok(next) = queue.try_recv() {
-                        records += next.rows.len();
-                        bytes += next.rows.bytes;
-                        let full = records > CARRIED.0 || bytes > CARRIED.1;
-                        if full || !next.statements.is_empty() {
-                            left = Some(next);
-                            break;
-                        }
-                        alone = false;
-                        carried.push(next);
+            {
+                let mut queue = self.queue.lock().await;
+                let Some(first) = queue.recv().await else {
+                    return;
+                };
+                let (mut records, mut bytes) = (0, 0);
+                let mut next = Some(first);
+                while let Some(ticket) = next.take() {
+                    records += ticket.rows.len();
+                    bytes += ticket.rows.bytes;
+                    carried.push(ticket);
+                    if records < CARRIED.0 && bytes < CARRIED.1 {
+                        next = queue.try_recv().ok();
                     }
                 }
             }
             self.carry(carried).await;
         }
+    }
+
+    /// Carries one batch with statements, beside everything else.
+    pub(crate) async fn carry_alone(self: Arc<Self>, ticket: Ticket) {
+        self.carry(vec![ticket]).await;
     }
 
     async fn carry(&self, mut tickets: Vec<Ticket>) {
@@ -201,13 +219,22 @@ impl Writers {
 
     /// The partitions that were still owned, each with the offset before its batch.
     async fn try_carry(&self, tickets: &[Ticket]) -> Result<Vec<(i16, i64)>, AppendError> {
-        let client = match self.pool.get().await {
+        let with_statements = tickets.iter().any(|ticket| !ticket.statements.is_empty());
+        let pool = match with_statements {
+            true => &self.beside,
+            false => &self.pool,
+        };
+        let client = match pool.get().await {
             Ok(client) => client,
+            Err(PoolError::Timeout(_)) if with_statements => {
+                let reason = "all sessions for statements are busy".to_owned();
+                return Err(Refusal::Statement(reason).into());
+            }
             // Nothing was sent. Whether the ownership still holds is for the store to say.
             Err(error) => return Err(AppendError::Unknown(Failed::from(error).to_string())),
         };
         let carried = match tickets {
-            [one] if !one.statements.is_empty() => self.with_statements(&client, one),
+            [one] if with_statements => self.with_statements(&client, one),
             _ => self.alone(&client, tickets),
         };
         let patience = self.world.sleep(PATIENCE);

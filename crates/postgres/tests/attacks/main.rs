@@ -1,11 +1,18 @@
 //! Attacks on the engine over real servers: frozen owners, lost answers, crashes, transactions of
 //! others, restored backups, statements that fail.
 
-#![allow(unreachable_pub, clippy::unwrap_used, reason = "what supports a test fails with it")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "what supports a test fails with it"
+)]
 
+mod beside;
 mod crashes;
 mod frozen;
 mod lost;
+mod outside;
 mod owner;
 mod proxy;
+mod restored;
 mod servers;
