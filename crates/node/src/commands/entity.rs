@@ -1,38 +1,21 @@
 //! `everfold entity`.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, anyhow, bail};
-use clap::ArgGroup;
 use everfold::Inspector;
 use everfold::engine::EntityKey;
 use serde_json::{Value, json};
 
 use super::events::row;
 use crate::client::{Server, escaped};
-use crate::demo::directory::log_in;
 use crate::inspect::{events, record};
+use crate::place::Source;
 use crate::{output, store};
 
 /// Shows the state of one entity, its version, and the events behind it.
 #[derive(clap::Args)]
-#[command(group(ArgGroup::new("source").required(true).args(["data", "url"])))]
 pub struct Arguments {
-    /// Directory of a store, or of the demonstration; another process may have it open, as it is only
-    /// read
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Server to ask instead, http://127.0.0.1:4600 for example
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// Which of the server's logs
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "main",
-        conflicts_with = "data"
-    )]
-    log: String,
+    #[command(flatten)]
+    source: Source,
     /// Type and id, customer-00001 for example
     #[arg(value_name = "TYPE-ID")]
     entity: String,
@@ -50,15 +33,23 @@ pub struct Arguments {
 /// See the messages.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let key = EntityKey::of_stream(&arguments.entity);
-    let shown = match &arguments.url {
-        Some(url) => asked(&Server::at(url)?, &arguments.log, &key, arguments.version)?,
+    let shown = match &arguments.source.url {
+        Some(url) => {
+            let log = &arguments.source.log;
+            asked(&Server::at(url)?, log, &key, arguments.version)?
+        }
         None => {
-            let path = log_in(arguments.data.as_deref().unwrap_or_else(|| ".".as_ref()));
+            let reached = arguments.source.reach()?;
             let runtime = tokio::runtime::Runtime::new()?;
-            runtime.block_on(async {
-                let store = store::inspector(&path).await?;
-                read(&store, &key, arguments.version).await
-            })?
+            let shown = runtime.block_on(async {
+                let store = store::inspector(&reached).await?;
+                let shown = read(&store, &key, arguments.version).await;
+                store.engine().close().await;
+                shown
+            })?;
+            drop(runtime);
+            reached.close()?;
+            shown
         }
     };
     if let Some(asked) = arguments.version

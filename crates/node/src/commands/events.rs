@@ -1,40 +1,23 @@
 //! `everfold events`.
 
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::ArgGroup;
 use everfold::engine::{EntityKey, Partition, engine::Engine};
 use serde_json::Value;
 
 use crate::client::{Server, escaped};
-use crate::demo::directory::log_in;
 use crate::inspect::events::{self, Asked, Wanted};
 use crate::inspect::{begin, record};
 use crate::output;
-use crate::store;
+use crate::place::Source;
 
 /// Prints events in the order in which they were recorded.
 #[derive(clap::Args)]
-#[command(group(ArgGroup::new("source").required(true).args(["data", "url"])))]
 pub struct Arguments {
-    /// Directory of a log, or of the demonstration; another process may have it open, as it is only
-    /// read: what is printed is durable
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Server to ask instead, http://127.0.0.1:4600 for example
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// Which of the server's logs
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "main",
-        conflicts_with = "data"
-    )]
-    log: String,
+    #[command(flatten)]
+    source: Source,
     /// Of one partition only
     #[arg(long, value_name = "N")]
     partition: Option<u16>,
@@ -49,7 +32,7 @@ pub struct Arguments {
     /// End after so many
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Go on with what happens from now on; with --url only
+    /// Go on with what happens from now on; of a server or a database
     #[arg(long, conflicts_with = "data")]
     follow: bool,
     /// Print one JSON object per event, with all its fields
@@ -74,7 +57,7 @@ struct Found {
 /// # Errors
 /// See the messages.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    if let Some(url) = &arguments.url {
+    if let Some(url) = &arguments.source.url {
         let server = Server::at(url)?;
         return print(&arguments, |after, limit| {
             let answer = server.get(&path(&arguments, after, limit))?;
@@ -85,16 +68,19 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
             })
         });
     }
-    let path = log_in(arguments.data.as_deref().unwrap_or_else(|| ".".as_ref()));
+    let reached = arguments.source.reach()?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let log = runtime.block_on(store::look_at_log(&path))?;
+    let log = runtime.block_on(reached.look())?;
     let partitions = log.identity().layout.partitions;
     if let Some(partition) = arguments.partition.filter(|asked| *asked >= partitions) {
         bail!("there is no partition {partition}: this log has {partitions}, counted from 0");
     }
     print(&arguments, |after, limit| {
         runtime.block_on(read(&arguments, &*log, after, limit))
-    })
+    })?;
+    runtime.block_on(log.close());
+    drop(runtime);
+    reached.close()
 }
 
 fn print(
@@ -142,7 +128,7 @@ pub(super) fn row(event: &Value) -> String {
 }
 
 fn path(arguments: &Arguments, after: Option<&str>, limit: usize) -> String {
-    let log = escaped(&arguments.log);
+    let log = escaped(&arguments.source.log);
     let mut path = format!("/_inspect/api/logs/{log}/events?limit={limit}");
     let number = arguments.partition.map(|partition| partition.to_string());
     let parts = [

@@ -1,17 +1,15 @@
 //! `everfold sagas`.
 
-use std::path::PathBuf;
-
 use anyhow::{anyhow, bail};
-use clap::{ArgGroup, Subcommand};
+use clap::Subcommand;
 use everfold::engine::EntityKey;
 use everfold::{Inspector, LiveSaga, Operation};
 use serde_json::{Value, json};
 
 use crate::client::{Server, escaped};
-use crate::demo::directory::log_in;
 use crate::failure::refused;
 use crate::inspect::{events, sagas};
+use crate::place::Source;
 use crate::{output, store};
 
 /// Lists instances of sagas that have not ended, those that need help first; shows one with its
@@ -42,23 +40,9 @@ enum Action {
 }
 
 #[derive(clap::Args)]
-#[command(group(ArgGroup::new("source").required(true).args(["data", "url"])))]
-struct Source {
-    /// Directory of a store, or of the demonstration; another process may have it open, as it is only
-    /// read
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Server to ask instead, http://127.0.0.1:4600 for example
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// Which of the server's logs
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "main",
-        conflicts_with = "data"
-    )]
-    log: String,
+struct Asking {
+    #[command(flatten)]
+    place: Source,
     /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
@@ -67,7 +51,7 @@ struct Source {
 #[derive(clap::Args)]
 struct List {
     #[command(flatten)]
-    source: Source,
+    source: Asking,
     #[command(flatten)]
     asked: sagas::Asked,
 }
@@ -75,7 +59,7 @@ struct List {
 #[derive(clap::Args)]
 struct Show {
     #[command(flatten)]
-    source: Source,
+    source: Asking,
     #[command(flatten)]
     instance: Instance,
 }
@@ -100,7 +84,7 @@ impl Instance {
 #[derive(clap::Args)]
 struct Act {
     #[command(flatten)]
-    source: Source,
+    source: Asking,
     #[command(flatten)]
     instance: Instance,
     /// Who does it; noted with the event
@@ -143,7 +127,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn run_list(list: &List) -> anyhow::Result<()> {
-    let Some(url) = &list.source.url else {
+    let Some(url) = &list.source.place.url else {
         return list_directory(list);
     };
     let server = Server::at(url)?;
@@ -222,7 +206,7 @@ fn print_listed(list: &List, one: &Value) -> anyhow::Result<()> {
 
 fn run_show(show: &Show) -> anyhow::Result<()> {
     let key = show.instance.key()?;
-    let shown = match &show.source.url {
+    let shown = match &show.source.place.url {
         Some(url) => Server::at(url)?.get(&one(&show.source, &key))?,
         None => with_store(&show.source, async |store| {
             check(store, &key.kind)?;
@@ -237,9 +221,9 @@ fn run_show(show: &Show) -> anyhow::Result<()> {
 
 fn run_act(act: &Act, operation: Operation) -> anyhow::Result<()> {
     let key = act.instance.key()?;
-    let Some(url) = &act.source.url else {
+    let Some(url) = &act.source.place.url else {
         return Err(refused(
-            "only the process that has a directory open acts on its sagas; serve it with \
+            "only the process that has a log open acts on its sagas; serve it with \
              `everfold serve --form saga --data DIR`, and give the server's address with --url",
         ));
     };
@@ -249,7 +233,7 @@ fn run_act(act: &Act, operation: Operation) -> anyhow::Result<()> {
     print_shown(&act.source, &shown)
 }
 
-fn print_shown(source: &Source, shown: &Value) -> anyhow::Result<()> {
+fn print_shown(source: &Asking, shown: &Value) -> anyhow::Result<()> {
     if source.json {
         return output::json(shown);
     }
@@ -318,11 +302,11 @@ fn all<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
     value[name].as_array().into_iter().flatten()
 }
 
-fn base(source: &Source) -> String {
-    format!("/_inspect/api/logs/{}/sagas", escaped(&source.log))
+fn base(source: &Asking) -> String {
+    format!("/_inspect/api/logs/{}/sagas", escaped(&source.place.log))
 }
 
-fn one(source: &Source, key: &EntityKey) -> String {
+fn one(source: &Asking, key: &EntityKey) -> String {
     let (saga, id) = (escaped(&key.kind), escaped(&key.id));
     format!("{}/{saga}/{id}", base(source))
 }
@@ -337,13 +321,18 @@ fn check(store: &Inspector, saga: &str) -> anyhow::Result<()> {
 }
 
 fn with_store<T>(
-    source: &Source,
+    source: &Asking,
     look: impl AsyncFnOnce(&Inspector) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let path = log_in(source.data.as_deref().unwrap_or_else(|| ".".as_ref()));
+    let reached = source.place.reach()?;
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(async {
-        let store = store::inspector(&path).await?;
-        look(&store).await
-    })
+    let seen = runtime.block_on(async {
+        let store = store::inspector(&reached).await?;
+        let seen = look(&store).await;
+        store.engine().close().await;
+        seen
+    })?;
+    drop(runtime);
+    reached.close()?;
+    Ok(seen)
 }
