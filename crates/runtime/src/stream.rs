@@ -13,7 +13,7 @@ use crate::boundary::{BoundaryIndex, Condition};
 use crate::error::CommandError;
 use crate::event::Event;
 use crate::node::Node;
-use crate::owner::{Answer, Desk, Draft, Envelope, Residents, Ruling, Sent, Work};
+use crate::owner::{Answer, Decided, Desk, Draft, Envelope, Residents, Ruling, Sent, Work};
 use crate::owner::{command_digest, draft, to_json};
 use crate::sending::Sending;
 
@@ -306,11 +306,11 @@ impl Work for Appending {
             .is_some()
             .then(|| to_json(&self.version))
             .transpose()?;
-        Ok(Ruling::Decided {
+        Ok(Ruling::Decided(Decided {
             drafts,
-            rejected: false,
             reply,
-        })
+            ..Decided::default()
+        }))
     }
 
     fn evolve(&mut self, residents: &mut Residents) -> Result<(), CommandError> {
