@@ -4,6 +4,7 @@
 // What derives write names this crate by its facade.
 extern crate self as everfold;
 
+mod adopt;
 mod application;
 mod boundary;
 mod decision;
@@ -27,6 +28,7 @@ mod together;
 mod trim;
 mod view;
 
+pub use adopt::{AdoptError, AdoptReport, Adoption, FirstEvents, RowOutcome};
 pub use application::{Application, StartError};
 pub use boundary::{BoundaryRef, Condition, Label, Query, Selection};
 pub use decision::{Context, Decision, Emit, Verdict, beside, emit, reject, reply};

@@ -104,6 +104,10 @@ impl Parts {
         self.number(part.len() as u64);
         self.bytes.extend_from_slice(part);
     }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
 }
 
 /// What must be true of a stream for an append to happen.

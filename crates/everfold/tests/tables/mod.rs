@@ -17,7 +17,21 @@ pub const INSERT: &str = "insert into invoice (id, total) values ($1, $2)";
 /// Counts in a row of this id.
 pub const COUNT: &str = "insert into visit values ($1, 1) on conflict do update set n = n + 1";
 
+/// Marks a row as moved; fails if it is not of this version.
+pub const MOVE: &str =
+    "update customer set moved = case when version = $2 then true end where id = $1";
+/// Keeps a row that has moved up to date.
+pub const UPDATE: &str = "update customer set balance = $2 where id = $1";
+
 type Rows = BTreeMap<String, i64>;
+
+/// A row of a table that was there before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OldCustomer {
+    pub balance: i64,
+    pub version: i64,
+    pub moved: bool,
+}
 
 /// What becomes of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +50,7 @@ pub enum Fault {
 pub struct Contents {
     pub invoices: Rows,
     pub visits: Rows,
+    pub customers: BTreeMap<String, OldCustomer>,
 }
 
 impl Contents {
@@ -48,6 +63,19 @@ impl Contents {
                 (&mut self.invoices, (id, *total))
             }
             (COUNT, [Parameter::Text(id)]) => (&mut self.visits, (id, 1)),
+            (MOVE, [Parameter::Text(id), Parameter::Integer(version)]) => {
+                let row = self.customers.get_mut(&**id).ok_or("no such row")?;
+                if row.version != *version {
+                    return Err(format!("moved is null in row {id}"));
+                }
+                row.moved = true;
+                return Ok(());
+            }
+            (UPDATE, [Parameter::Text(id), Parameter::Integer(balance)]) => {
+                let row = self.customers.get_mut(&**id).ok_or("no such row")?;
+                row.balance = *balance;
+                return Ok(());
+            }
             (text, _) => return Err(format!("syntax error at {text:?}")),
         };
         *table.entry(new.0.to_string()).or_default() += new.1;
@@ -91,6 +119,11 @@ impl Tables {
 
     pub async fn contents(&self) -> Contents {
         self.contents.lock().await.clone()
+    }
+
+    /// Somebody else changes the tables, in a transaction of his own.
+    pub async fn change<T>(&self, change: impl FnOnce(&mut Contents) -> T) -> T {
+        change(&mut *self.contents.lock().await)
     }
 
     fn fault(&self, batch: &Batch) -> Fault {
