@@ -266,7 +266,7 @@ fn a_run_goes_on_where_it_stopped() {
         let told = Mutex::new(Vec::new());
         let page = async |after: Option<String>, broken: bool| {
             let after = after.unwrap_or_default();
-            if broken && after > "c-40".to_owned() {
+            if broken && *after > *"c-40" {
                 return Err("the connection broke");
             }
             let left = rows.iter().filter(|(key, _)| *key > after);

@@ -194,7 +194,7 @@ async fn invoices(engine: &dyn Engine) -> BTreeMap<String, i64> {
     let mut invoices = BTreeMap::new();
     for record in log(engine).await {
         let portable = &record.portable;
-        if portable.event_type == "billed" || portable.event_type == "Billed" {
+        if portable.event_type == "Billed" {
             let event = <CustomerEvent as everfold::Event>::decode(
                 &portable.event_type,
                 portable.schema_version,
@@ -445,7 +445,7 @@ enum Done {
 async fn client(node: &Node, world: &dyn World, number: u64) -> Done {
     let customer = node.entity::<Customer>(format!("customer {}", number % 5));
     let id = new_id(world);
-    let new = if number % 60 == 0 { 0 } else { number };
+    let new = if number.is_multiple_of(60) { 0 } else { number };
     let bill = bill(format!("i-{new}"), 1 + number as i64);
     loop {
         let sent = if number.is_multiple_of(20) {

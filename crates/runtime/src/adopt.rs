@@ -108,6 +108,7 @@ pub enum AdoptError<S: Debug + Display> {
 }
 
 type Making<'a, E, R> = Box<dyn Fn(&str, R) -> Result<FirstEvents<E>, String> + Send + Sync + 'a>;
+type Telling<'a> = Box<dyn FnMut(&str, &RowOutcome) + Send + 'a>;
 
 /// Rows on their way to become entities; made by [`Node::adopt`], run by [`Adoption::rows`].
 #[must_use = "rows are read when `.rows(...)` is awaited"]
@@ -117,7 +118,7 @@ pub struct Adoption<'a, E: Entity, R> {
     make: Making<'a, E, R>,
     at_once: usize,
     after: Option<String>,
-    each: Box<dyn FnMut(&str, &RowOutcome) + Send + 'a>,
+    each: Telling<'a>,
     report: AdoptReport,
 }
 
@@ -147,7 +148,7 @@ impl Node {
     /// // `moved` may not be null: if the version is another one, the statement fails.
     /// const MOVED: &str =
     ///     "update customer set moved = case when version = $2 then true end where id = $1";
-    /// let adoption = node.adopt::<Customer, _>("customer", |key, row: OldCustomer| {
+    /// let adoption = node.adopt::<Customer, _>("customer", move |key, row: OldCustomer| {
     ///     let moved = Statement::new(MOVED).with(key).with(row.version);
     ///     let events = emit(opened(row.name)).beside(moved);
     ///     Ok(FirstEvents::of(key.to_owned().into(), events))
