@@ -22,7 +22,8 @@ use everfold::engine::{Offset, Record, World};
 use everfold::prelude::*;
 use everfold::testing::spec;
 use everfold::{
-    CommandError, DecideTogether, Joint, Members, Node, NodeOptions, SendError, States,
+    CommandError, Condition, DecideTogether, Expected, Joint, Members, NewEvent, Node, NodeOptions,
+    Query, SagaEnd, SendError, States,
 };
 use everfold_sim::Simulation;
 use tables::{COUNT, Contents, Fault, INSERT, Seen, Tables};
@@ -554,6 +555,83 @@ fn commands_of_reactors_carry_statements_too() {
         let rows = tables.contents().await.invoices;
         assert_eq!(rows, [("i-1".into(), 1), ("i-2".into(), 1)].into());
         assert_eq!(rows, invoices(tables.as_ref()).await);
+    });
+}
+
+/// Attacks: raw appends forget their statements, or take a command for another one's repeat that
+/// differs in nothing else.
+#[test]
+fn raw_appends_carry_statements_too() {
+    with_tables(1, 11, async |tables, world| {
+        let application = application().boundary("shop");
+        let node = open(application, tables.clone(), &world).await;
+        let stream = node.stream("note-1");
+        let event = || vec![NewEvent::json("Noted", "{}")];
+        let row = |invoice: &str| row(&bill(invoice, 1));
+        let id = new_id(world.as_ref());
+        for _ in 0..2 {
+            let sent = stream.append(event(), Expected::Any).beside(row("i-1"));
+            assert_eq!(sent.id(id).await.unwrap().reply, 1);
+        }
+        let other = stream.append(event(), Expected::Any).beside(row("i-2"));
+        let reused = Err(CommandError::IdReused(id));
+        assert_eq!(other.id(id).await.map(|sent| sent.reply), reused);
+        let boundary = node.boundary("shop", "all");
+        for _ in 0..2 {
+            let none = Condition::none_ever(Query::everything());
+            let sent = boundary.append(event(), Some(none)).beside(row("i-3"));
+            let sent = sent.await.map(|sent| sent.reply);
+            assert!(matches!(sent, Ok(1) | Err(CommandError::Conflict(_))));
+        }
+        let doubled = boundary.append(event(), None).beside(row("i-3")).await;
+        let failed = Err(CommandError::Statement("duplicate key i-3".into()));
+        assert_eq!(doubled.map(|sent| sent.reply), failed);
+        let rows = tables.contents().await.invoices;
+        assert_eq!(rows, [("i-1".into(), 1), ("i-3".into(), 1)].into());
+    });
+}
+
+/// Two bills, both or none.
+fn billing_twice() -> Saga<(String, String)> {
+    let ask_bill = |customer: &'static str, pick: fn(&(String, String)) -> String| {
+        ask(move |plan: &(String, String)| {
+            let customer = CustomerId::from(customer.to_owned());
+            command::<Customer, _>(customer, bill(pick(plan), 1))
+        })
+    };
+    let back = ask(|_: &(String, String)| {
+        let customer = CustomerId::from("a".to_owned());
+        command::<Customer, _>(customer, Pay { amount: 1 })
+    });
+    Saga::named("twice")
+        .step(Step::named("one", ask_bill("a", |plan| plan.0.clone())).undo(back))
+        .step(Step::named("two", ask_bill("b", |plan| plan.1.clone())))
+}
+
+/// Attacks: a statement that fails a step is taken for done, or for a store that will come back.
+#[test]
+fn steps_of_sagas_carry_statements_too() {
+    with_tables(2, 12, async |tables, world| {
+        let application = application().saga(billing_twice());
+        let node = open(application, tables.clone(), &world).await;
+        let saga = node.saga(&billing_twice());
+        let start = async |id: &str, one: &str, two: &str| {
+            saga.start(id, (one.into(), two.into())).await.unwrap();
+        };
+        start("good", "i-1", "i-2").await;
+        let outcome = saga.outcome("good", Duration::from_secs(60)).await;
+        assert_eq!(outcome.unwrap().end, SagaEnd::Completed);
+        start("bad", "i-3", "i-2").await;
+        let state = async || saga.status("bad").await.unwrap().unwrap();
+        while state().await.state == "running" {
+            world.sleep(Duration::from_secs(1)).await;
+        }
+        let status = state().await;
+        let told = format!("{:?} {:?}", status.reason, status.steps);
+        assert!(told.contains("duplicate key i-2"), "{told}");
+        let rows = tables.contents().await.invoices;
+        let expected = ["i-1", "i-2", "i-3"].map(|invoice| (invoice.to_owned(), 1));
+        assert_eq!(rows, expected.into());
     });
 }
 
