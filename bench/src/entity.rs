@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 
 use crate::bare_event::Events;
 use crate::bare_log::BareLog;
@@ -11,20 +11,19 @@ use crate::bare_write::BareWrite;
 use crate::direct::FLAGS;
 use crate::load::{fill, measure, mix};
 use crate::machine::Place;
-use crate::output::Output;
+use crate::output::{Output, say};
 use crate::report::{Report, Run};
 use crate::subject::{Reference, Subject};
-use crate::turns::{Floor, REPETITIONS, Side, WARM_UP, hundredths, runtime, tenths, thousandths};
+use crate::turns::{
+    Clients, Floor, REPETITIONS, Side, WARM_UP, hundredths, runtime, tenths, thousandths,
+};
 
 /// What to measure.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// How many clients send at once; several numbers with commas.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 1024])]
-    pub clients: Vec<usize>,
-    /// Counted seconds per number of clients and side, all repetitions together.
-    #[arg(long, default_value_t = 10.0)]
-    pub seconds: f64,
+    /// Who asks, and for how long.
+    #[command(flatten)]
+    pub clients: Clients,
     /// Where its files are, and how it says what it found.
     #[command(flatten)]
     pub output: Output,
@@ -49,20 +48,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// # Panics
 /// As for [`run`].
 pub fn report(args: &Args) -> anyhow::Result<Report> {
-    ensure!(
-        args.seconds.is_finite() && args.seconds > 0.0,
-        "--seconds is a time"
-    );
-    ensure!(
-        args.clients
-            .iter()
-            .all(|clients| (1..=16_384).contains(clients)),
-        "--clients are 1 to 16384"
-    );
+    let time = args.clients.time()?;
     let place = Place::find(args.output.data.as_deref())?;
     runtime()?.block_on(async {
-        let mut bench = Bench::open(&place, args.seconds).await?;
-        let report = bench.report(&place, &args.clients).await;
+        let mut bench = Bench::open(&place, time).await?;
+        let report = bench.report(&place, &args.clients.clients).await;
         bench.close().await?;
         report
     })
@@ -78,8 +68,8 @@ struct Bench {
 }
 
 impl Bench {
-    async fn open(place: &Place, seconds: f64) -> anyhow::Result<Self> {
-        eprintln!("preparing in {}", place.path().display());
+    async fn open(place: &Place, time: Duration) -> anyhow::Result<Self> {
+        say(format_args!("preparing in {}", place.path().display()));
         let log =
             BareLog::create(place.path(), Events::default()).context("direct writes are needed")?;
         let bare_write = BareWrite::create(place.path())?;
@@ -95,7 +85,7 @@ impl Bench {
             log,
             reference,
             bare_write,
-            time: Duration::from_secs_f64(seconds / f64::from(REPETITIONS)),
+            time,
         })
     }
 
@@ -132,12 +122,12 @@ impl Bench {
             let found = measure(&self.subject, clients, WARM_UP, self.time, seed).await?;
             view_behind = view_behind.max(self.subject.running.behind().await?);
             ours.groups += self.subject.running.batches().await? - batches;
-            eprintln!(
+            say(format_args!(
                 "{clients} clients, {} of {REPETITIONS}: {:.0}/s, reference {:.0}/s",
                 repetition + 1,
                 found.per_second,
                 reference.found[repetition as usize].per_second
-            );
+            ));
             ours.found.push(found);
             self.subject.running.settle().await?;
         }

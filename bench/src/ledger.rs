@@ -14,8 +14,10 @@ use crate::bare_write::BareWrite;
 use crate::load::{fill, measure, mix};
 use crate::log::{Fronts, Ids, Ours as Log};
 use crate::machine::Place;
-use crate::output::Output;
-use crate::turns::{Floor, REPETITIONS, Side, WARM_UP, hundredths, runtime, tenths, thousandths};
+use crate::output::{Output, say};
+use crate::turns::{
+    Clients, Floor, REPETITIONS, Side, WARM_UP, hundredths, runtime, tenths, thousandths,
+};
 use sides::Ledger;
 
 pub use report::{Report, Run};
@@ -26,15 +28,12 @@ const PARTITIONS: u16 = 16;
 /// What to measure.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// How many clients ask at once; several numbers with commas.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 1024])]
-    pub clients: Vec<usize>,
+    /// Who asks, and for how long.
+    #[command(flatten)]
+    pub clients: Clients,
     /// Events of one append to the log; a transfer always has two.
     #[arg(long, default_value_t = 1)]
     pub events: usize,
-    /// Counted seconds per number of clients and side, all repetitions together.
-    #[arg(long, default_value_t = 10.0)]
-    pub seconds: f64,
     /// Where its files are, and how it says what it found.
     #[command(flatten)]
     pub output: Output,
@@ -59,20 +58,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// # Panics
 /// As for [`run`].
 pub fn report(args: &Args) -> anyhow::Result<Report> {
-    ensure!(
-        args.seconds.is_finite() && args.seconds > 0.0,
-        "--seconds is a time"
-    );
-    ensure!(
-        args.clients
-            .iter()
-            .all(|clients| (1..=16_384).contains(clients)),
-        "--clients are 1 to 16384"
-    );
+    let time = args.clients.time()?;
     ensure!((1..=100).contains(&args.events), "--events are 1 to 100");
     let place = Place::find(args.output.data.as_deref())?;
     runtime()?.block_on(async {
-        let bench = Bench::open(&place, args).await?;
+        let bench = Bench::open(&place, args.events, time).await?;
         let report = bench.report(&place, args).await;
         bench.close().await?;
         report
@@ -88,20 +78,19 @@ struct Bench {
 }
 
 impl Bench {
-    async fn open(place: &Place, args: &Args) -> anyhow::Result<Self> {
-        eprintln!("preparing in {}", place.path().display());
+    async fn open(place: &Place, events: usize, time: Duration) -> anyhow::Result<Self> {
+        say(format_args!("preparing in {}", place.path().display()));
         let world: Arc<dyn World> = System::current();
         let layout = Layout::first(PARTITIONS)?;
         let path = place.path().join("reference");
         // A client's command has one id for command, causation and correlation.
         let log = Log::open(&path, world, layout, Ids::Coinciding, true).await?;
-        let fronts = log.fronts(args.events).await?;
+        let fronts = log.fronts(events).await?;
         let ledger = Arc::new(Ledger::open(place.path()).await?);
         ledger.open_accounts().await?;
         fill(&ledger).await?;
         fill(&fronts.target).await?;
         ledger.running.settle().await?;
-        let time = Duration::from_secs_f64(args.seconds / f64::from(REPETITIONS));
         Ok(Self {
             ledger,
             log,
@@ -115,7 +104,7 @@ impl Bench {
         let mut bare_write = BareWrite::create(place.path())?;
         let floor = Floor::find(&mut bare_write, &self.fronts.target, self.time).await?;
         let mut runs = Vec::new();
-        for clients in &args.clients {
+        for clients in &args.clients.clients {
             runs.push(self.at(*clients).await?);
         }
         let (ours, log) = (
@@ -151,12 +140,12 @@ impl Bench {
             let found = measure(&self.ledger, clients, WARM_UP, self.time, seed).await?;
             views_behind = views_behind.max(running.behind().await?);
             ours.groups += running.batches().await? - batches;
-            eprintln!(
+            say(format_args!(
                 "{clients} clients, {} of {REPETITIONS}: {:.0} transfers/s, log {:.0}/s",
                 repetition + 1,
                 found.per_second,
                 log.found[repetition as usize].per_second
-            );
+            ));
             ours.found.push(found);
             running.settle().await?;
         }

@@ -24,3 +24,4 @@ mod unit;
 
 pub use output::Output;
 pub use report::{Machine, Report, Run};
+pub use turns::Clients;

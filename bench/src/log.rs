@@ -18,8 +18,10 @@ use crate::bare_write::BareWrite;
 use crate::direct::FLAGS;
 use crate::load::{fill, measure, mix};
 use crate::machine::Place;
-use crate::output::Output;
-use crate::turns::{Floor, REPETITIONS, Side, WARM_UP, hundredths, runtime, tenths, thousandths};
+use crate::output::{Output, say};
+use crate::turns::{
+    Floor, REPETITIONS, Side, WARM_UP, hundredths, repetition, runtime, tenths, thousandths,
+};
 use bare::Records;
 use sides::Bare;
 
@@ -78,10 +80,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 /// # Panics
 /// As for [`run`].
 pub fn report(args: &Args) -> anyhow::Result<Report> {
-    ensure!(
-        args.seconds.is_finite() && args.seconds > 0.0,
-        "--seconds is a time"
-    );
+    let time = repetition(args.seconds)?;
     ensure!(
         args.writers
             .iter()
@@ -100,14 +99,18 @@ pub fn report(args: &Args) -> anyhow::Result<Report> {
     let layouts = layouts.collect::<Result<Vec<_>, _>>()?;
     ensure!(!layouts.is_empty(), "--partitions are 1 to 1024");
     let place = Place::find(args.output.data.as_deref())?;
-    runtime()?.block_on(measured(args, &place, &layouts))
+    runtime()?.block_on(measured(args, &place, &layouts, time))
 }
 
-async fn measured(args: &Args, place: &Place, layouts: &[Layout]) -> anyhow::Result<Report> {
-    eprintln!("preparing in {}", place.path().display());
+async fn measured(
+    args: &Args,
+    place: &Place,
+    layouts: &[Layout],
+    time: Duration,
+) -> anyhow::Result<Report> {
+    say(format_args!("preparing in {}", place.path().display()));
     let machine = place.machine()?;
     let mut bare_write = BareWrite::create(place.path())?;
-    let time = Duration::from_secs_f64(args.seconds / f64::from(REPETITIONS));
     let mut runs = Vec::new();
     let mut floor = None;
     let mut durability = String::new();
@@ -204,13 +207,13 @@ impl Bench {
             let batches = self.ours.batches();
             let found = measure(&fronts.target, writers, warm_up, self.time, seed).await?;
             ours.groups += self.ours.batches() - batches;
-            eprintln!(
+            say(format_args!(
                 "{writers} writers, {} partitions, {events} events, {} of {REPETITIONS}: {:.0}/s, bare {:.0}/s",
                 self.layout.partitions,
                 repetition + 1,
                 found.per_second,
                 bare.found[repetition as usize].per_second
-            );
+            ));
             ours.found.push(found);
         }
         fronts.close().await?;

@@ -1,5 +1,6 @@
 //! Where a measurement puts its files, and how it says what it found.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -31,4 +32,9 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// Tells who waits how far a measurement is: on standard error, for standard output has the report.
+pub(crate) fn say(progress: impl Display) {
+    eprintln!("{progress}");
 }

@@ -16,7 +16,7 @@ use everfold_log::Options;
 
 use crate::machine::Place;
 use crate::order::ORDERS;
-use crate::output::Output;
+use crate::output::{Output, say};
 use crate::turns::runtime;
 use crate::unit::Ids;
 use files::Files;
@@ -107,7 +107,10 @@ fn compressed(plain: &Options) -> Option<Options> {
 fn store(args: &Args, directory: &Path, options: &Options) -> anyhow::Result<Store> {
     let entities = (args.events / HISTORY).min(ORDERS);
     let events = args.events / entities * entities;
-    eprintln!("loading {events} events into {}", directory.display());
+    say(format_args!(
+        "loading {events} events into {}",
+        directory.display()
+    ));
     let load = load::Load {
         entities,
         rounds: args.events / entities,
@@ -116,16 +119,16 @@ fn store(args: &Args, directory: &Path, options: &Options) -> anyhow::Result<Sto
     };
     let loaded_per_second = runtime()?.block_on(load::load(directory, options, &load))?;
     let files = Files::of(directory)?;
-    eprintln!("opening");
+    say("opening");
     let opening = runtime()?.block_on(opening::measure(directory, options, &files))?;
     // Opening appended a little.
     let files = Files::of(directory)?;
-    eprintln!("reading all of it");
+    say("reading all of it");
     let whole = whole::measure(directory, options, &files, events)?;
-    eprintln!("reading entities");
+    say("reading entities");
     let history = history::measure(directory, options, &files, &load, args.entities);
     let history = runtime()?.block_on(history)?;
-    eprintln!("reading what is being written");
+    say("reading what is being written");
     let live = runtime()?.block_on(live::measure(directory, options, args.live))?;
     Ok(Store {
         events,

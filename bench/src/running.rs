@@ -49,6 +49,7 @@ impl Running {
     pub(crate) async fn settle(&self) -> anyhow::Result<()> {
         let before = self.stored().await?;
         self.node.caught_up().await?;
+        // Views tell nobody when they store their rows: it shows in how often they have.
         let patience = Instant::now() + Duration::from_secs(6);
         while self.stored().await? == before && Instant::now() < patience {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::load::cpu;
 use crate::machine::Place;
-use crate::output::Output;
+use crate::output::{Output, say};
 use crate::report::{Machine, median};
 use crate::turns::{REPETITIONS, hundredths, runtime, tenths};
 
@@ -110,7 +110,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         step_samples.push(tenths(step.as_secs_f64() * 1e6 / steps));
         append_samples.push(tenths(append.as_secs_f64() * 1e6 / steps));
         records_per_step = hundredths(records as f64 / steps);
-        eprintln!("steps and their appends, {repetition} of {REPETITIONS}");
+        say(format_args!(
+            "steps and their appends, {repetition} of {REPETITIONS}"
+        ));
     }
     let timers = runtime()?.block_on(timers(args, &place))?;
     let (step, appends) = (
@@ -175,7 +177,7 @@ async fn timers(args: &Args, place: &Place) -> anyhow::Result<Timers> {
     let node = open(place, &clock).await?;
     let idle_time = Duration::from_secs_f64(args.idle_seconds);
     let idle_before = idle(idle_time).await;
-    eprintln!("setting {} timers", args.timers);
+    say(format_args!("setting {} timers", args.timers));
     let begin = Instant::now();
     alarm::set(&node, args.timers, START).await?;
     node.caught_up().await?;
@@ -185,6 +187,7 @@ async fn timers(args: &Args, place: &Place) -> anyhow::Result<Timers> {
 
     let begin = Instant::now();
     let node = open(place, &clock).await?;
+    // Nobody can be told when a node has read its timers: it is asked how many it has.
     while alarm::pending(&node).await? < args.timers {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -192,7 +195,7 @@ async fn timers(args: &Args, place: &Place) -> anyhow::Result<Timers> {
     // What the start has left to do must not count.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let idle_while_pending = idle(idle_time).await;
-    eprintln!("firing them");
+    say("firing them");
     let begin = Instant::now();
     clock.advance(Timestamp(i64::MAX));
     node.caught_up().await?;

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::ensure;
+
 use crate::bare_write::BareWrite;
 use crate::load::{Measured, Target, measure, mix};
+use crate::output::say;
 use crate::report::median;
 
 /// Both sides are measured this often, by turns; medians count.
@@ -15,6 +18,35 @@ pub(crate) const WARM_UP: Duration = Duration::from_millis(300);
 const MOST_OVER_BARE: f64 = 1.25;
 /// What the runtime gets, for both sides.
 pub(crate) const WORKERS: usize = 2;
+
+/// How both sides are measured.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Clients {
+    /// How many clients ask at once; several numbers with commas.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 1024])]
+    pub clients: Vec<usize>,
+    /// Counted seconds per number of clients and side, all repetitions together.
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+}
+
+impl Clients {
+    /// Counted time of one repetition.
+    pub(crate) fn time(&self) -> anyhow::Result<Duration> {
+        let time = repetition(self.seconds)?;
+        let most = 1..=16_384;
+        let counts = self.clients.iter().all(|clients| most.contains(clients));
+        ensure!(counts, "--clients are 1 to 16384");
+        Ok(time)
+    }
+}
+
+/// Counted time of one repetition, if all of them together take so many seconds.
+pub(crate) fn repetition(seconds: f64) -> anyhow::Result<Duration> {
+    let is_time = seconds.is_finite() && seconds > 0.0;
+    ensure!(is_time, "--seconds is a time");
+    Ok(Duration::from_secs_f64(seconds / f64::from(REPETITIONS)))
+}
 
 /// What the repetitions of one side found.
 #[derive(Default)]
@@ -72,7 +104,9 @@ impl Floor {
             found.push(measure(reference, 1, WARM_UP, time, seed).await?.p50_us);
         }
         let (bare, reference) = (median(bare), median(found));
-        eprintln!("bare write p50 {bare:.1} us, reference p50 at 1 client {reference:.1} us");
+        say(format_args!(
+            "bare write p50 {bare:.1} us, reference p50 at 1 client {reference:.1} us"
+        ));
         Ok(Self {
             bare_write_p50_us: bare,
             reference_p50_us: reference,

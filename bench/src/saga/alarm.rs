@@ -95,6 +95,7 @@ pub(super) async fn set(node: &Arc<Node>, timers: u64, at: Timestamp) -> anyhow:
                     match alarm.send(Set { number, seconds }).at(at).await {
                         Ok(_) => break,
                         Err(SendError::Failed(CommandError::Overloaded(_))) => {
+                            // The node's queues are full, and ask to be left alone for a while.
                             tokio::time::sleep(Duration::from_millis(5)).await;
                         }
                         Err(error) => return Err(error.into()),

@@ -2,43 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a fault is a panic")]
 
+mod part;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use everfold::engine::World;
 use everfold::engine::engine::*;
-use everfold::engine::memory::Memory;
 use everfold::prelude::*;
-use everfold::{Node, NodeOptions, Operation, SagaEnd, SagaRejection, SendError, StateOptions};
-use everfold_sim::Simulation;
+use everfold::{NodeOptions, Operation, SagaEnd, SagaRejection, SendError, StateOptions};
+use part::{Act, Part, PartEvent, PartId, Works, acted, helpless, state};
 use serde::{Deserialize, Serialize};
-
-#[derive(Key, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct PartId(String);
-
-#[derive(Event, Clone, Debug, PartialEq)]
-enum PartEvent {
-    Acted { what: String },
-}
-
-#[derive(Entity, Default)]
-#[entity(name = "part", id = PartId, event = PartEvent)]
-struct Part {
-    done: Vec<String>,
-}
-
-impl Evolve for Part {
-    fn evolve(&mut self, event: &PartEvent) {
-        let PartEvent::Acted { what } = event;
-        self.done.push(what.clone());
-    }
-}
-
-#[derive(Command, Clone, Debug)]
-struct Act {
-    what: String,
-}
 
 /// What panics as long as it is in here.
 static BROKEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
@@ -86,31 +61,6 @@ fn act(what: &'static str) -> everfold::Question<Plan, usize, String> {
     })
 }
 
-struct Works {
-    simulation: Simulation,
-    engine: Arc<dyn Engine>,
-}
-
-impl Works {
-    fn new(seed: u64) -> Self {
-        let simulation = Simulation::new(seed);
-        let engine = Arc::new(Memory::new(simulation.world(), 3).unwrap());
-        Self { simulation, engine }
-    }
-
-    fn run<T>(&self, sagas: Vec<Saga<Plan>>, code: impl AsyncFnOnce(&Node) -> T) -> T {
-        let world = self.simulation.world();
-        self.simulation.run(async {
-            let application = application(sagas);
-            let opened = application.open_on(self.engine.clone(), world, NodeOptions::default());
-            let node = opened.await.unwrap();
-            let result = code(&node).await;
-            node.close().await;
-            result
-        })
-    }
-}
-
 fn application(sagas: Vec<Saga<Plan>>) -> Application {
     let parts = Application::new("works").entity::<Part>();
     sagas.into_iter().fold(parts, Application::saga)
@@ -118,22 +68,6 @@ fn application(sagas: Vec<Saga<Plan>>) -> Application {
 
 const PATIENCE: Duration = Duration::from_secs(100_000);
 const SECOND: Duration = Duration::from_secs(1);
-
-async fn acted(node: &Node, part: &str) -> Vec<String> {
-    let part = node.entity::<Part>(part);
-    part.read(|part, _| part.done.clone()).await.unwrap()
-}
-
-async fn state(node: &Node, saga: &Saga<Plan>, id: &str) -> String {
-    let status = node.saga(saga).status(id).await.unwrap();
-    status.unwrap().state
-}
-
-async fn helpless(node: &Node, saga: &Saga<Plan>, id: &str) {
-    while state(node, saga, id).await != "needs_help" {
-        node.world().sleep(SECOND).await;
-    }
-}
 
 /// Attacks: an instance that is begun once more, by a start that is repeated after a deployment,
 /// goes on by the steps of the newest version.
@@ -151,11 +85,11 @@ fn a_repeated_beginning_leaves_an_instance_with_its_definition() {
             .step(Step::named("other", act("new")))
     };
     let works = Works::new(1);
-    works.run(vec![old()], async |node| {
+    works.run(application(vec![old()]), async |node| {
         node.saga(&old()).start("g", plan("p")).await.unwrap();
         node.caught_up().await.unwrap();
     });
-    works.run(vec![old(), new()], async |node| {
+    works.run(application(vec![old(), new()]), async |node| {
         let saga = node.saga(&new());
         saga.start("g", plan("p")).await.unwrap();
         let other = saga.start("g", plan("q")).await.unwrap_err();
@@ -166,7 +100,7 @@ fn a_repeated_beginning_leaves_an_instance_with_its_definition() {
         assert_eq!(outcome.end, SagaEnd::Completed);
         assert_eq!(acted(node, "p").await, ["a", "old"]);
     });
-    works.run(vec![new()], async |node| {
+    works.run(application(vec![new()]), async |node| {
         // Whether its definition is there does not matter.
         node.saga(&new()).start("g", plan("p")).await.unwrap();
     });
@@ -183,7 +117,7 @@ fn what_a_person_calls_off_is_undone_if_it_may_have_been_done() {
         });
         Saga::named("doubtful").step(Step::named("take", taken).undo(act("give back")))
     };
-    Works::new(2).run(vec![saga()], async |node| {
+    Works::new(2).run(application(vec![saga()]), async |node| {
         for (id, broken) in [("panics", true), ("asks", false)] {
             if broken {
                 breaks("judging");
@@ -270,7 +204,7 @@ fn a_command_that_was_given_up_is_not_sent_again_after_a_crash() {
         });
         process.kill();
         works("fragile");
-        works_of.run(vec![saga()], async |node| {
+        works_of.run(application(vec![saga()]), async |node| {
             let outcome = node.saga(&saga()).outcome("g", PATIENCE).await.unwrap();
             assert_eq!(outcome.end, SagaEnd::Completed);
             node.world().sleep(Duration::from_secs(60)).await;
@@ -309,7 +243,7 @@ fn the_end_of_an_instance_leaves_others_with_what_is_set_aside_for_them() {
         std::mem::forget(node);
     });
     process.kill();
-    works.run(vec![pausing(2)], async |node| {
+    works.run(application(vec![pausing(2)]), async |node| {
         node.world().sleep(Duration::from_secs(5000)).await;
         let saga = node.saga(&pausing(2));
         for id in ids.iter().map(String::as_str).chain(["i"]) {
@@ -331,7 +265,7 @@ fn the_end_of_an_instance_leaves_others_with_what_is_set_aside_for_them() {
         assert_eq!(others(), before);
         assert!(before.len() >= ids.len());
     });
-    works.run(vec![pausing(1), pausing(2)], async |node| {
+    works.run(application(vec![pausing(1), pausing(2)]), async |node| {
         for id in &ids {
             let saga = node.saga(&pausing(2));
             saga.act(id, Operation::Retry).await.unwrap();
@@ -359,12 +293,12 @@ fn what_waited_for_its_definition_is_tried_again_by_every_operation() {
             std::mem::forget(node);
         });
         process.kill();
-        works.run(vec![pausing(2)], async |node| {
+        works.run(application(vec![pausing(2)]), async |node| {
             helpless(node, &pausing(2), "i").await;
             node.world().sleep(Duration::from_secs(60)).await;
             assert_eq!(node.parked().len(), 1, "{:?}", node.parked());
         });
-        works.run(vec![pausing(1), pausing(2)], async |node| {
+        works.run(application(vec![pausing(1), pausing(2)]), async |node| {
             let saga = node.saga(&pausing(2));
             saga.act("i", operation).await.unwrap();
             let end = saga.outcome("i", PATIENCE).await.unwrap().end;
@@ -477,7 +411,7 @@ fn whatever_happens_all_is_done_once_or_undone() {
             process.kill();
         }
         works("tangle");
-        works_of.run(vec![tangled()], async |node| {
+        works_of.run(application(vec![tangled()]), async |node| {
             let saga = node.saga(&tangled());
             for id in &ids {
                 let mut end = saga.outcome(id, Duration::from_secs(100)).await;

@@ -2,17 +2,18 @@
 
 #![allow(
     clippy::unwrap_used,
-    dead_code,
     unreachable_pub,
-    reason = "in a test a fault is a panic; each test uses its part of what they share"
+    reason = "in a test a fault is a panic"
 )]
 
+mod clock;
 mod faulty;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use clock::{Clock, ClockEvent, ClockId, Ring, Wind, rang, wind};
 use everfold::engine::engine::*;
 use everfold::engine::memory::Memory;
 use everfold::engine::slot::Partition;
@@ -21,51 +22,6 @@ use everfold::prelude::*;
 use everfold::{Node, NodeOptions};
 use everfold_sim::Simulation;
 use faulty::{Faulty, Odds};
-
-#[derive(Key, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct ClockId(String);
-
-#[derive(Event, Clone, Debug, PartialEq)]
-enum ClockEvent {
-    Wound { name: String, seconds: u64 },
-    Rang { name: String },
-}
-
-/// Rings as often as it was wound; keeps no count of its own.
-#[derive(Entity, Default)]
-#[entity(name = "clock", id = ClockId, event = ClockEvent)]
-struct Clock {
-    rang: Vec<String>,
-}
-
-impl Evolve for Clock {
-    fn evolve(&mut self, event: &ClockEvent) {
-        if let ClockEvent::Rang { name } = event {
-            self.rang.push(name.clone());
-        }
-    }
-}
-
-#[derive(Command, Clone, Debug)]
-struct Wind {
-    name: String,
-    seconds: u64,
-}
-
-#[derive(Command, Clone, Debug)]
-struct Ring {
-    name: String,
-}
-
-impl Decide<Wind> for Clock {
-    type Reply = ();
-    type Rejection = Never;
-
-    fn decide(&self, command: &Wind, _: &Context) -> Decision<Self, Wind> {
-        let Wind { name, seconds } = command.clone();
-        emit(ClockEvent::Wound { name, seconds }).reply(())
-    }
-}
 
 impl Decide<Ring> for Clock {
     type Reply = ();
@@ -88,7 +44,7 @@ fn clocks(robust: bool) -> Application {
             command::<Clock, _>(at.entity_id::<ClockId>(), ring)
                 .after(name.replace("fragile ", ""), Duration::from_secs(*seconds))
         }
-        ClockEvent::Rang { .. } => nothing(),
+        ClockEvent::Stopped { .. } | ClockEvent::Rang { .. } => nothing(),
     });
     Application::new("clocks")
         .entity::<Clock>()
@@ -98,17 +54,6 @@ fn clocks(robust: bool) -> Application {
 async fn open(robust: bool, engine: &Arc<dyn Engine>, world: Arc<dyn World>) -> Node {
     let opened = clocks(robust).open_on(engine.clone(), world, NodeOptions::default());
     opened.await.unwrap()
-}
-
-async fn wind(node: &Node, clock: &str, name: impl Into<String>, seconds: u64) {
-    let name = name.into();
-    let clock = node.entity::<Clock>(clock);
-    clock.send(Wind { name, seconds }).await.unwrap();
-}
-
-async fn rang(node: &Node, clock: &str) -> Vec<String> {
-    let clock = node.entity::<Clock>(clock);
-    clock.read(|clock, _| clock.rang.clone()).await.unwrap()
 }
 
 /// Attacks: an event that was set aside has lost its timers, for they were thought to be set; or it
@@ -181,11 +126,15 @@ fn a_node_that_claims_again_knows_what_another_did_meanwhile() {
                 ["a", "b", "c", "d"].map(|it| format!("{it} 10")).into();
             expected.extend((1..=6).map(|seconds| format!("often {seconds}")));
             assert_eq!(rang(&second, "k").await, expected);
-            faulty.lose_appends();
+            let lost_append = 100;
+            faulty.now(Odds {
+                lost_append,
+                ..Odds::default()
+            });
             let name = "lost".to_owned();
             let lost = Wind { name, seconds: 1 };
             first.entity::<Clock>("k").send(lost).await.unwrap_err();
-            faulty.heal();
+            faulty.now(Odds::default());
             world.sleep(Duration::from_secs(2)).await;
             for name in ["e", "f"] {
                 wind(&first, "k", name, 10).await;

@@ -254,7 +254,7 @@ fn run_with(
         for over in clients {
             over.await.unwrap();
         }
-        engine.heal();
+        engine.now(Odds::default());
         ask_again(&node, world.as_ref(), &history).await;
         let position = node.caught_up().await.unwrap();
         let told = std::mem::take(&mut *history.lock().unwrap());

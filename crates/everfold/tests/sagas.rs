@@ -2,46 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a fault is a panic")]
 
+mod part;
+
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use everfold::engine::engine::Engine;
-use everfold::engine::memory::Memory;
 use everfold::prelude::*;
 use everfold::{
     Node, NodeOptions, Operation, Question, SagaEnd, SagaOutcome, SagaRejection, SendError,
     StartError,
 };
-use everfold_sim::Simulation;
+use part::{Act, Part, PartEvent, PartId, Works, acted, helpless};
 use serde::{Deserialize, Serialize};
-
-#[derive(Key, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct PartId(String);
-
-#[derive(Event, Clone, Debug, PartialEq)]
-enum PartEvent {
-    Acted { what: String },
-}
-
-/// Does what it is asked, unless what it is asked says how to fail.
-#[derive(Entity, Default)]
-#[entity(name = "part", id = PartId, event = PartEvent)]
-struct Part {
-    done: Vec<String>,
-}
-
-impl Evolve for Part {
-    fn evolve(&mut self, event: &PartEvent) {
-        let PartEvent::Acted { what } = event;
-        self.done.push(what.clone());
-    }
-}
-
-#[derive(Command, Clone, Debug)]
-struct Act {
-    what: String,
-}
 
 /// How many more times what is said to be broken breaks.
 static BREAKS: AtomicU32 = AtomicU32::new(0);
@@ -129,51 +102,10 @@ fn works() -> Application {
     Application::new("works").entity::<Part>().saga(working())
 }
 
-struct Works {
-    simulation: Simulation,
-    engine: Arc<dyn Engine>,
-}
-
-impl Works {
-    fn new(seed: u64) -> Self {
-        let simulation = Simulation::new(seed);
-        let engine = Arc::new(Memory::new(simulation.world(), 3).unwrap());
-        Self { simulation, engine }
-    }
-
-    fn run<T>(&self, application: Application, code: impl AsyncFnOnce(&Node) -> T) -> T {
-        let world = self.simulation.world();
-        self.simulation.run(async {
-            let opened = application.open_on(self.engine.clone(), world, NodeOptions::default());
-            let node = opened.await.unwrap();
-            let result = code(&node).await;
-            node.close().await;
-            result
-        })
-    }
-}
-
 const PATIENCE: Duration = Duration::from_secs(600);
 
 async fn ends(node: &Node, id: &str) -> SagaOutcome<Plan> {
     node.saga(&working()).outcome(id, PATIENCE).await.unwrap()
-}
-
-async fn acted(node: &Node, part: &str) -> Vec<String> {
-    let part = node.entity::<Part>(part);
-    part.read(|part, _| part.done.clone()).await.unwrap()
-}
-
-async fn state(node: &Node, id: &str) -> String {
-    let status = node.saga(&working()).status(id).await.unwrap();
-    status.unwrap().state
-}
-
-/// Waits until an instance asks for help.
-async fn helpless(node: &Node, id: &str) {
-    while state(node, id).await != "needs_help" {
-        node.world().sleep(Duration::from_secs(1)).await;
-    }
 }
 
 #[test]
@@ -267,7 +199,7 @@ fn a_person_helps_where_a_saga_cannot_go_on() {
             saga.start(id, plan(id, ["a", "b", "c", "panics"]))
                 .await
                 .unwrap();
-            helpless(node, id).await;
+            helpless(node, &working(), id).await;
             node.caught_up().await.unwrap();
             let live = node.sagas("", 10);
             assert_eq!((live.len(), &live[0].status.id[..]), (1, id));
@@ -312,18 +244,10 @@ fn an_undoing_that_is_refused_needs_a_person() {
         saga.start("s", plan("p", ["a", "", "", "refuses"]))
             .await
             .unwrap();
-        loop {
-            let status = saga.status("s").await.unwrap().unwrap();
-            if status.state == "needs_help" {
-                let compensate = saga.act("s", Operation::Compensate).await.unwrap_err();
-                assert_eq!(
-                    compensate,
-                    SendError::Rejected(SagaRejection::UndoneAlready)
-                );
-                break;
-            }
-            node.world().sleep(Duration::from_secs(1)).await;
-        }
+        helpless(node, &stubborn(), "s").await;
+        let compensate = saga.act("s", Operation::Compensate).await.unwrap_err();
+        let undone = SendError::Rejected(SagaRejection::UndoneAlready);
+        assert_eq!(compensate, undone);
         saga.act("s", Operation::Skip).await.unwrap();
         let outcome = saga.outcome("s", PATIENCE).await.unwrap();
         assert_eq!(outcome.end, SagaEnd::Undone);

@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a fault is a panic")]
 
+mod clock;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use clock::{Clock, ClockEvent, ClockId, Ring, Wind, rang, wind};
 use everfold::engine::engine::{BoxFuture, Chunk, Engine, ReadError, ReadLimit};
 use everfold::engine::memory::Memory;
 use everfold::engine::{Offset, Partition, Timestamp, World};
@@ -13,58 +16,12 @@ use everfold::prelude::*;
 use everfold::{DataClock, Node, NodeOptions, TimerClock};
 use everfold_sim::{Settings, Simulation};
 
-#[derive(Key, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct ClockId(String);
-
-#[derive(Event, Clone, Debug, PartialEq)]
-enum ClockEvent {
-    Wound { name: String, seconds: u64 },
-    Stopped { name: String },
-    Rang { name: String },
-}
-
-/// Rings as often as it was wound; keeps no count of its own.
-#[derive(Entity, Default)]
-#[entity(name = "clock", id = ClockId, event = ClockEvent)]
-struct Clock {
-    rang: Vec<String>,
-}
-
-impl Evolve for Clock {
-    fn evolve(&mut self, event: &ClockEvent) {
-        if let ClockEvent::Rang { name } = event {
-            self.rang.push(name.clone());
-        }
-    }
-}
-
-#[derive(Command, Clone, Debug)]
-struct Wind {
-    name: String,
-    seconds: u64,
-}
-
 #[derive(Command, Clone, Debug)]
 struct Stop {
     name: String,
 }
 
-#[derive(Command, Clone, Debug)]
-struct Ring {
-    name: String,
-}
-
 static BROKEN: AtomicBool = AtomicBool::new(true);
-
-impl Decide<Wind> for Clock {
-    type Reply = ();
-    type Rejection = Never;
-
-    fn decide(&self, command: &Wind, _: &Context) -> Decision<Self, Wind> {
-        let Wind { name, seconds } = command.clone();
-        emit(ClockEvent::Wound { name, seconds }).reply(())
-    }
-}
 
 impl Decide<Stop> for Clock {
     type Reply = ();
@@ -126,17 +83,6 @@ fn clocks() -> Application {
 async fn open(engine: &Arc<dyn Engine>, world: Arc<dyn World>) -> Arc<Node> {
     let opened = clocks().open_on(engine.clone(), world, NodeOptions::default());
     Arc::new(opened.await.unwrap())
-}
-
-async fn wind(node: &Node, clock: &str, name: impl Into<String>, seconds: u64) {
-    let name = name.into();
-    let clock = node.entity::<Clock>(clock);
-    clock.send(Wind { name, seconds }).await.unwrap();
-}
-
-async fn rang(node: &Node, clock: &str) -> Vec<String> {
-    let clock = node.entity::<Clock>(clock);
-    clock.read(|clock, _| clock.rang.clone()).await.unwrap()
 }
 
 /// Attacks: timers fire in the order in which they are due, whatever the order in which they were

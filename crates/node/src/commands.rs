@@ -12,5 +12,6 @@ pub mod restore;
 pub mod sagas;
 pub mod serve;
 pub mod sim;
+mod source;
 pub mod trim;
 pub mod verify;

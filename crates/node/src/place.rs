@@ -9,11 +9,9 @@ use crate::failure::refused;
 
 mod choice;
 mod reached;
-mod source;
 
 pub use choice::{Choice, Parser};
 pub use reached::{Reached, require_log};
-pub use source::Source;
 
 /// The directory of a private server, in the directory that is named.
 pub const PRIVATE: &str = "postgres";

@@ -2,11 +2,13 @@
 
 use serde::de::IgnoredAny;
 
+/// Arrays and objects within each other beyond which the server may run out of stack.
+const DEPTH: usize = 512;
 /// Digits in a row beyond which a number may be too long for `numeric`.
 const DIGITS: usize = 1000;
 
 /// The payload as text, if it is JSON that `jsonb` can hold. What is not is kept as bytes: JSON with
-/// a NUL or half a surrogate pair in a string, with numbers beyond `numeric`, or nested beyond 128.
+/// a NUL or half a surrogate pair in a string, with numbers beyond `numeric`, or deeply nested.
 pub(crate) fn fitting(payload: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(payload).ok()?;
     let found = look(payload)?;
@@ -27,7 +29,7 @@ struct Found {
 /// Looks for what is valid JSON and still too much; `None` if there is any.
 fn look(payload: &[u8]) -> Option<Found> {
     let mut found = Found { escapes: false };
-    let (mut in_string, mut digits, mut at) = (false, 0, 0);
+    let (mut in_string, mut digits, mut depth, mut at) = (false, 0, 0_usize, 0);
     while let Some(&byte) = payload.get(at) {
         at += 1;
         if in_string {
@@ -62,6 +64,13 @@ fn look(payload: &[u8]) -> Option<Found> {
                     return None;
                 }
             }
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > DEPTH {
+                    return None;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
         digits = 0;
@@ -76,7 +85,7 @@ mod tests {
     #[test]
     fn json_fits_unless_jsonb_cannot_hold_it() {
         let long = "1".repeat(DIGITS + 1);
-        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let deep = format!("{}{}", "[".repeat(600), "]".repeat(600));
         for (text, fits) in [
             ("{}", true),
             (r#"{"a": [1, 2.50, -3e2, true, null]}"#, true),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use deadpool_postgres::{Object, Pool};
 use everfold_engine::engine::{Finding, Identity, Limits};
-use everfold_engine::{Offset, Partition, World};
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use everfold_engine::{Partition, World};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::address::Address;
 use crate::area::Areas;
@@ -194,10 +194,6 @@ impl Postgres {
 
     pub(crate) fn has(&self, partition: Partition) -> bool {
         partition.index() < self.turns.len()
-    }
-
-    pub(crate) fn heads(&self, partition: Partition) -> Option<watch::Receiver<Offset>> {
-        self.doorbell.head(partition)
     }
 }
 

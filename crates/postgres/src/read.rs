@@ -17,6 +17,9 @@ use crate::text::{array_literal, escape};
 /// Rows asked for at once while nothing is known of their size.
 const FIRST_PAGE: usize = 256;
 
+/// Rows asked for at once at most, however many are wanted.
+const LARGEST_PAGE: usize = 8192;
+
 /// Reads events with a pool of sessions.
 pub(crate) struct Reader {
     pool: Pool,
@@ -112,7 +115,7 @@ impl Reader {
             0 => FIRST_PAGE,
             usual => limit.bytes / usual + 1,
         };
-        by_bytes.clamp(1, limit.records.max(1))
+        by_bytes.clamp(1, limit.records.clamp(1, LARGEST_PAGE))
     }
 
     async fn page(

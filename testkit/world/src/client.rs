@@ -7,10 +7,12 @@ use everfold::engine::engine::BoxFuture;
 use everfold::engine::world::new_id;
 use everfold::engine::{Bytes, EntityKey, Offset, Partition, Position, Record, Text, World};
 use everfold::{
-    Command, CommandError, Decide, DecideTogether, Event, Evolve, Key, Node, SendError, View,
+    Command, CommandError, Decide, DecideTogether, Event, Evolve, Key, Node, SendError, Sent, View,
 };
 use everfold::{Row, testing};
 use everfold_sim::Random;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -83,27 +85,12 @@ impl Client {
             Box::pin(async move {
                 let command = decoded::<C>(&bytes)?;
                 let sent = node.entity::<E>(entity).send(command).id(id).await;
-                match sent {
-                    Ok(sent) => Ok(Answer {
-                        rejected: false,
-                        body: json(&sent.reply),
-                        offset: sent.position().offsets().next().map(|(_, offset)| offset),
-                    }),
-                    Err(SendError::Rejected(rejection)) => Ok(Answer {
-                        rejected: true,
-                        body: json(&rejection),
-                        offset: None,
-                    }),
-                    Err(SendError::Failed(error)) => Err(error),
-                }
+                answer_of(sent)
             })
         });
         let judge = judge::<E, C>(key.id.clone(), bytes);
         let answer = self.insist(key, id, C::NAME, Some(judge), ask).await?;
-        Some(match answer.rejected {
-            false => Ok(serde_json::from_value(answer.body).ok()?),
-            true => Err(serde_json::from_value(answer.body).ok()?),
-        })
+        decided(answer)
     }
 
     /// The same for a command that several entities decide together. Only the recorded answer is
@@ -119,26 +106,11 @@ impl Client {
             let bytes = bytes.clone();
             Box::pin(async move {
                 let command = decoded::<C>(&bytes)?;
-                match node.together().send(command).id(id).await {
-                    Ok(sent) => Ok(Answer {
-                        rejected: false,
-                        body: json(&sent.reply),
-                        offset: sent.position().offsets().next().map(|(_, offset)| offset),
-                    }),
-                    Err(SendError::Rejected(rejection)) => Ok(Answer {
-                        rejected: true,
-                        body: json(&rejection),
-                        offset: None,
-                    }),
-                    Err(SendError::Failed(error)) => Err(error),
-                }
+                answer_of(node.together().send(command).id(id).await)
             })
         });
         let answer = self.insist(entity, id, C::NAME, None, ask).await?;
-        Some(match answer.rejected {
-            false => Ok(serde_json::from_value(answer.body).ok()?),
-            true => Err(serde_json::from_value(answer.body).ok()?),
-        })
+        decided(answer)
     }
 
     async fn insist(
@@ -416,6 +388,33 @@ fn encoded<C: Command>(command: &C) -> Option<Bytes> {
 
 fn decoded<C: Command>(bytes: &[u8]) -> Result<C, CommandError> {
     C::decode(bytes).map_err(|error| CommandError::Encoding(error.to_string()))
+}
+
+/// What is noted of a command that was decided, one way or the other.
+fn answer_of<T: Serialize, R: Serialize>(
+    sent: Result<Sent<T>, SendError<R>>,
+) -> Result<Answer, CommandError> {
+    match sent {
+        Ok(sent) => Ok(Answer {
+            rejected: false,
+            body: json(&sent.reply),
+            offset: sent.position().offsets().next().map(|(_, offset)| offset),
+        }),
+        Err(SendError::Rejected(rejection)) => Ok(Answer {
+            rejected: true,
+            body: json(&rejection),
+            offset: None,
+        }),
+        Err(SendError::Failed(error)) => Err(error),
+    }
+}
+
+/// The reply or the rejection that was noted.
+fn decided<T: DeserializeOwned, R: DeserializeOwned>(answer: Answer) -> Option<Result<T, R>> {
+    Some(match answer.rejected {
+        false => Ok(serde_json::from_value(answer.body).ok()?),
+        true => Err(serde_json::from_value(answer.body).ok()?),
+    })
 }
 
 fn json(value: &impl serde::Serialize) -> Value {

@@ -44,19 +44,9 @@ impl Faulty {
         }
     }
 
-    /// From now on no append happens, and nobody says so.
-    #[allow(dead_code, reason = "each test uses its part")]
-    pub fn lose_appends(&self) {
-        let lost_append = 100;
-        *self.odds.lock().unwrap() = Odds {
-            lost_append,
-            ..Odds::default()
-        };
-    }
-
-    /// From now on everything works.
-    pub fn heal(&self) {
-        *self.odds.lock().unwrap() = Odds::default();
+    /// How often appends go wrong from now on.
+    pub fn now(&self, odds: Odds) {
+        *self.odds.lock().unwrap() = odds;
     }
 }
 

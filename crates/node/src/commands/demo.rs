@@ -74,10 +74,17 @@ struct Store {
     #[arg(long, value_name = "N", default_value_t = 2000,
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: u32,
+    #[command(flatten)]
+    ending: Ending,
+}
+
+/// What comes when all is played.
+#[derive(clap::Args)]
+struct Ending {
     /// Port to serve on; the next free one if it is taken, any free one for 0
     #[arg(long, value_name = "PORT", default_value_t = serve::PORT)]
     port: u16,
-    /// End when everything is loaded, instead of serving it
+    /// End when everything is played, instead of serving it
     #[arg(long)]
     exit: bool,
     /// Print the figures as one JSON object
@@ -189,20 +196,9 @@ async fn show(
             concurrency: arguments.concurrency as usize,
         };
         let purchases = history.purchases() as u64;
-        let progress = Progress::new("orders", purchases);
-        let mut loading = tokio::spawn(load(node.clone(), history, rules, tally.clone()));
-        let mut beat = tokio::time::interval(Duration::from_millis(100));
-        loop {
-            tokio::select! { biased;
-                loaded = &mut loading => break loaded??,
-                () = stop.asked() => {
-                    loading.abort();
-                    bail!("interrupted; the same command goes on where it stopped");
-                }
-                _ = beat.tick() => progress.reach(tally.purchases.load(Ordering::Relaxed)),
-            }
-        }
-        progress.finish();
+        let loading = load(node.clone(), history, rules, tally.clone());
+        let done = || tally.purchases.load(Ordering::Relaxed);
+        watched("orders", purchases, loading, done, &mut stop).await?;
     }
     // Customers are played one after the other, so only now has all of that time passed.
     clock.advance(last_day);
@@ -210,21 +206,44 @@ async fn show(
     if !directory.is_complete() {
         directory.complete()?;
     }
-    if arguments.json {
+    if arguments.ending.json {
         output::json(&figures)?;
     } else {
         print(&figures)?;
     }
-    if !arguments.exit {
+    if !arguments.ending.exit {
         drop(stop);
         let api = everfold_store::http::router(node.clone());
-        let served = serve::serve(node.clone(), api, serve::here(arguments.port));
+        let served = serve::serve(node.clone(), api, serve::here(arguments.ending.port));
         tokio::select! { biased;
             served = served => served?,
             () = follow(clock, node) => {}
         }
     }
     Ok(())
+}
+
+/// Runs something long with a progress bar, until it ends or somebody asks the process to.
+async fn watched(
+    what: &'static str,
+    length: u64,
+    work: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    done: impl Fn() -> u64,
+    stop: &mut Stop,
+) -> anyhow::Result<()> {
+    let progress = Progress::new(what, length);
+    let mut work = tokio::spawn(work);
+    let mut beat = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        tokio::select! { biased;
+            ended = &mut work => return ended?,
+            () = stop.asked() => {
+                work.abort();
+                bail!("interrupted; the same command goes on where it stopped");
+            }
+            _ = beat.tick() => progress.reach(done()),
+        }
+    }
 }
 
 /// The history is over: from now on its time is that of the world.
@@ -271,8 +290,14 @@ fn print(figures: &Figures) -> anyhow::Result<()> {
             figures.commands_per_second.to_string(),
         ),
     ];
+    print_rows(&rows)?;
+    output::line(&format!("an acknowledged event: {}", figures.durability))
+}
+
+/// Figures with their names, one a line.
+fn print_rows(rows: &[(&str, String)]) -> anyhow::Result<()> {
     for (name, value) in rows {
         output::line(&format!("{name:<22}{value:>14}"))?;
     }
-    output::line(&format!("an acknowledged event: {}", figures.durability))
+    Ok(())
 }

@@ -6,10 +6,10 @@ use everfold::engine::EntityKey;
 use serde_json::{Value, json};
 
 use super::events::row;
+use super::source::Source;
 use crate::client::{Server, escaped};
 use crate::inspect::{events, record};
-use crate::place::Source;
-use crate::{output, store};
+use crate::output;
 
 /// Shows the state of one entity, its version, and the events behind it.
 #[derive(clap::Args)]
@@ -33,24 +33,10 @@ pub struct Arguments {
 /// See the messages.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let key = EntityKey::of_stream(&arguments.entity);
-    let shown = match &arguments.source.url {
-        Some(url) => {
-            let log = &arguments.source.log;
-            asked(&Server::at(url)?, log, &key, arguments.version)?
-        }
-        None => {
-            let reached = arguments.source.reach()?;
-            let runtime = tokio::runtime::Runtime::new()?;
-            let shown = runtime.block_on(async {
-                let store = store::inspector(&reached).await?;
-                let shown = read(&store, &key, arguments.version).await;
-                store.engine().close().await;
-                shown
-            })?;
-            drop(runtime);
-            reached.close()?;
-            shown
-        }
+    let (source, version) = (&arguments.source, arguments.version);
+    let shown = match &source.url {
+        Some(url) => asked(&Server::at(url)?, &source.log, &key, version)?,
+        None => source.look(async |store| read(store, &key, version).await)?,
     };
     if let Some(asked) = arguments.version
         && shown["version"]

@@ -7,11 +7,11 @@ use anyhow::bail;
 use everfold::engine::{EntityKey, Partition, engine::Engine};
 use serde_json::Value;
 
+use super::source::Source;
 use crate::client::{Server, escaped};
 use crate::inspect::events::{self, Asked, Wanted};
 use crate::inspect::{begin, record};
 use crate::output;
-use crate::place::Source;
 
 /// Prints events in the order in which they were recorded.
 #[derive(clap::Args)]

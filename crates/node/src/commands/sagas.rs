@@ -6,11 +6,11 @@ use everfold::engine::EntityKey;
 use everfold::{Inspector, LiveSaga, Operation};
 use serde_json::{Value, json};
 
+use super::source::Source;
 use crate::client::{Server, escaped};
 use crate::failure::refused;
 use crate::inspect::{events, sagas};
-use crate::place::Source;
-use crate::{output, store};
+use crate::output;
 
 /// Lists instances of sagas that have not ended, those that need help first; shows one with its
 /// history, or helps one.
@@ -40,18 +40,12 @@ enum Action {
 }
 
 #[derive(clap::Args)]
-struct Asking {
+struct List {
     #[command(flatten)]
-    place: Source,
+    source: Source,
     /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
-}
-
-#[derive(clap::Args)]
-struct List {
-    #[command(flatten)]
-    source: Asking,
     #[command(flatten)]
     asked: sagas::Asked,
 }
@@ -59,7 +53,10 @@ struct List {
 #[derive(clap::Args)]
 struct Show {
     #[command(flatten)]
-    source: Asking,
+    source: Source,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     instance: Instance,
 }
@@ -84,7 +81,10 @@ impl Instance {
 #[derive(clap::Args)]
 struct Act {
     #[command(flatten)]
-    source: Asking,
+    source: Source,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     instance: Instance,
     /// Who does it; noted with the event
@@ -127,7 +127,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn run_list(list: &List) -> anyhow::Result<()> {
-    let Some(url) = &list.source.place.url else {
+    let Some(url) = &list.source.url else {
         return list_directory(list);
     };
     let server = Server::at(url)?;
@@ -167,7 +167,7 @@ fn print_parked(list: &List, answer: &Value) -> anyhow::Result<()> {
     if answer["known"].as_array().is_some_and(Vec::is_empty) {
         output::say(&sagas::no_such_saga(&[], ""));
     }
-    if list.source.json {
+    if list.json {
         return Ok(());
     }
     for one in answer["parked"].as_array().into_iter().flatten() {
@@ -178,7 +178,7 @@ fn print_parked(list: &List, answer: &Value) -> anyhow::Result<()> {
 }
 
 fn list_directory(list: &List) -> anyhow::Result<()> {
-    let live = with_store(&list.source, async |store| {
+    let live = list.source.look(async |store| {
         if let Some(saga) = &list.asked.saga {
             check(store, saga)?;
         }
@@ -191,7 +191,7 @@ fn list_directory(list: &List) -> anyhow::Result<()> {
 }
 
 fn print_listed(list: &List, one: &Value) -> anyhow::Result<()> {
-    if list.source.json {
+    if list.json {
         return output::json(one);
     }
     let name = format!("{}-{}", text(one, "saga"), text(one, "id"));
@@ -206,9 +206,9 @@ fn print_listed(list: &List, one: &Value) -> anyhow::Result<()> {
 
 fn run_show(show: &Show) -> anyhow::Result<()> {
     let key = show.instance.key()?;
-    let shown = match &show.source.place.url {
+    let shown = match &show.source.url {
         Some(url) => Server::at(url)?.get(&one(&show.source, &key))?,
-        None => with_store(&show.source, async |store| {
+        None => show.source.look(async |store| {
             check(store, &key.kind)?;
             let status = store.saga(&key.kind, &key.id).await?;
             let status = status.ok_or_else(|| anyhow!(sagas::never_begun(&key.kind, &key.id)))?;
@@ -216,12 +216,12 @@ fn run_show(show: &Show) -> anyhow::Result<()> {
             Ok(sagas::detailed(&status, &history, &[]))
         })?,
     };
-    print_shown(&show.source, &shown)
+    print_shown(show.json, &shown)
 }
 
 fn run_act(act: &Act, operation: Operation) -> anyhow::Result<()> {
     let key = act.instance.key()?;
-    let Some(url) = &act.source.place.url else {
+    let Some(url) = &act.source.url else {
         return Err(refused(
             "only the process that has a log open acts on its sagas; serve it with \
              `everfold serve --form saga --data DIR`, and give the server's address with --url",
@@ -230,11 +230,11 @@ fn run_act(act: &Act, operation: Operation) -> anyhow::Result<()> {
     let server = Server::at(url)?;
     let body = json!({ "operation": operation });
     let shown = server.post(&one(&act.source, &key), &act.by, &body)?;
-    print_shown(&act.source, &shown)
+    print_shown(act.json, &shown)
 }
 
-fn print_shown(source: &Asking, shown: &Value) -> anyhow::Result<()> {
-    if source.json {
+fn print_shown(json: bool, shown: &Value) -> anyhow::Result<()> {
+    if json {
         return output::json(shown);
     }
     let of = |value: &Value, name: &str| text(value, name);
@@ -302,11 +302,11 @@ fn all<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
     value[name].as_array().into_iter().flatten()
 }
 
-fn base(source: &Asking) -> String {
-    format!("/_inspect/api/logs/{}/sagas", escaped(&source.place.log))
+fn base(source: &Source) -> String {
+    format!("/_inspect/api/logs/{}/sagas", escaped(&source.log))
 }
 
-fn one(source: &Asking, key: &EntityKey) -> String {
+fn one(source: &Source, key: &EntityKey) -> String {
     let (saga, id) = (escaped(&key.kind), escaped(&key.id));
     format!("{}/{saga}/{id}", base(source))
 }
@@ -318,21 +318,4 @@ fn check(store: &Inspector, saga: &str) -> anyhow::Result<()> {
     }
     let names: Vec<&str> = names.iter().map(|name| &**name).collect();
     Err(anyhow!(sagas::no_such_saga(&names, saga)))
-}
-
-fn with_store<T>(
-    source: &Asking,
-    look: impl AsyncFnOnce(&Inspector) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
-    let reached = source.place.reach()?;
-    let runtime = tokio::runtime::Runtime::new()?;
-    let seen = runtime.block_on(async {
-        let store = store::inspector(&reached).await?;
-        let seen = look(&store).await;
-        store.engine().close().await;
-        seen
-    })?;
-    drop(runtime);
-    reached.close()?;
-    Ok(seen)
 }

@@ -43,11 +43,45 @@ pub(crate) fn killed_after(arguments: &[&str], log: &Path, more: usize) -> bool 
     !running.0.wait().unwrap().success()
 }
 
+/// When a program is killed: the moments differ, and are the same in every run of a test.
+pub(crate) struct Moments {
+    seed: u64,
+}
+
+impl Default for Moments {
+    fn default() -> Self {
+        let seed = 0x2545_f491_4f6c_dd1d;
+        Self { seed }
+    }
+}
+
+impl Moments {
+    /// Runs the program and kills it, again and again, until it ends by itself. Says how often it
+    /// had to be killed.
+    pub(crate) fn kill_until_it_ends(&mut self, arguments: &[&str], log: &Path) -> u32 {
+        let mut kills = 0;
+        while killed_after(arguments, log, self.next()) {
+            kills += 1;
+        }
+        kills
+    }
+
+    /// After so many batches.
+    fn next(&mut self) -> usize {
+        // Xorshift.
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        // A start alone writes sixteen batches: some kills hit before anything is played.
+        1 + (self.seed % 150) as usize
+    }
+}
+
 #[test]
 fn killed_at_any_moment_it_ends_as_if_it_had_never_been() {
     let lines = lines_of_customers(0..150);
     let expected = figures(&lines, 8_000, 20);
-    let (mut kills, mut seed) = (0, 0x2545_f491_4f6c_dd1d_u64);
+    let (mut kills, mut moments) = (0, Moments::default());
     while kills < 20 {
         let place = Place::with_input(&lines);
         let (data, input) = (place.text("demo"), place.text("input.txt"));
@@ -67,18 +101,7 @@ fn killed_at_any_moment_it_ends_as_if_it_had_never_been() {
             "5",
         ];
         let log = place.path("demo/main");
-        loop {
-            // Xorshift: the points differ, and are the same in every run of the test.
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            // A start alone writes sixteen batches: some kills hit before anything is played.
-            let more = 1 + (seed % 150) as usize;
-            if !killed_after(&arguments, &log, more) {
-                break;
-            }
-            kills += 1;
-        }
+        kills += moments.kill_until_it_ends(&arguments, &log);
         let after = answer(&arguments);
         assert_eq!(comparable(&after), expected, "after {kills} kills");
         assert_eq!(after["commands"], 0, "the run before was not killed");

@@ -4,11 +4,16 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::crash::killed_after;
+use crate::crash::{Moments, killed_after};
 use crate::running::{Place, answer, refused, run};
 
 /// The arguments of a small run in a directory.
 fn arguments<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    seeded("7", data, more)
+}
+
+/// The same from another seed.
+fn seeded<'a>(seed: &'a str, data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let base = [
         "demo",
         "ledger",
@@ -21,7 +26,7 @@ fn arguments<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         "--cross",
         "20",
         "--seed",
-        "7",
+        seed,
         "--data",
         data,
     ];
@@ -112,52 +117,24 @@ fn all_transfers_are_decided_and_the_books_balance() {
 #[test]
 fn a_seed_and_one_client_give_the_same_figures_again_and_another_seed_others() {
     let place = Place::new();
-    let figures = |name: &str, more: &[&str]| {
+    let figures = |name: &str, seed: &str| {
         let data = place.text(name);
-        let more: Vec<&str> = ["--concurrency", "1"].iter().chain(more).copied().collect();
-        comparable(&answer(&arguments(&data, &more)))
+        comparable(&answer(&seeded(seed, &data, &["--concurrency", "1"])))
     };
-    let first = figures("first", &[]);
-    assert_eq!(figures("second", &[]), first);
-    let other = [
-        "demo",
-        "ledger",
-        "--exit",
-        "--json",
-        "--accounts",
-        "60",
-        "--transfers",
-        "1500",
-        "--seed",
-        "8",
-        "--concurrency",
-        "1",
-        "--data",
-    ];
-    let data = place.text("other");
-    let other: Vec<&str> = other.into_iter().chain([data.as_str()]).collect();
-    assert_ne!(comparable(&answer(&other)), first);
+    let first = figures("first", "7");
+    assert_eq!(figures("second", "7"), first);
+    assert_ne!(figures("other", "8"), first);
 }
 
 #[test]
 fn killed_at_any_moment_every_transfer_is_decided_once() {
-    let (mut kills, mut seed) = (0, 0x2545_f491_4f6c_dd1d_u64);
+    let (mut kills, mut moments) = (0, Moments::default());
     while kills < 15 {
         let place = Place::new();
         let data = place.text("ledger");
         let arguments = arguments(&data, &["--concurrency", "5"]);
         let log = place.path("ledger/main");
-        loop {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            // A start alone writes sixteen batches: some kills hit before anything is played.
-            let more = 1 + (seed % 150) as usize;
-            if !killed_after(&arguments, &log, more) {
-                break;
-            }
-            kills += 1;
-        }
+        kills += moments.kill_until_it_ends(&arguments, &log);
         check(&data, &answer(&arguments));
     }
 }

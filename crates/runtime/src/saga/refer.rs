@@ -16,7 +16,7 @@ use super::turn::Input;
 use super::work::{Answered, SagaRejection, SagaWork};
 use crate::error::{CommandError, SendError};
 use crate::node::Node;
-use crate::owner::{Sent, Strength, Watch, not_json};
+use crate::owner::{Envelope, Router, Sent, Strength, Watch, not_json};
 use crate::sending::Sending;
 
 /// The instances of one saga.
@@ -152,16 +152,7 @@ impl IntoFuture for Sending<Starting> {
     type IntoFuture = Delivery;
 
     fn into_future(self) -> Delivery {
-        let Sending {
-            router,
-            envelope,
-            what: Starting(told),
-        } = self;
-        deliver(Sending {
-            router,
-            envelope,
-            what: told,
-        })
+        deliver(self.router, self.envelope, self.what.0)
     }
 }
 
@@ -170,32 +161,18 @@ impl IntoFuture for Sending<Acting> {
     type IntoFuture = Delivery;
 
     fn into_future(self) -> Delivery {
-        let Sending {
-            router,
-            envelope,
-            what: Acting(told),
-        } = self;
-        deliver(Sending {
-            router,
-            envelope,
-            what: told,
-        })
+        deliver(self.router, self.envelope, self.what.0)
     }
 }
 
-fn deliver(sending: Sending<Told>) -> Delivery {
-    let Sending {
-        router,
-        envelope,
-        what,
-    } = sending;
-    let partition = router.partition(&what.entity.id);
+fn deliver(router: Router, envelope: Envelope, told: Told) -> Delivery {
+    let partition = router.partition(&told.entity.id);
     let submitted: Result<oneshot::Receiver<Answered>, CommandError> = (|| {
-        what.entity.check()?;
+        told.entity.check()?;
         let (work, answer) = SagaWork::new(
-            what.definitions,
-            what.entity,
-            what.input?,
+            told.definitions,
+            told.entity,
+            told.input?,
             envelope,
             router.world(),
         );

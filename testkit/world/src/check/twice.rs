@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use everfold::engine::Uuid;
-use everfold::engine::record::Source;
+use everfold::engine::record::{Reply, Source};
+use everfold::engine::{Record, Uuid};
 
 use super::{Log, units};
 
@@ -30,6 +30,31 @@ pub fn check(log: &Log) -> Result<(), String> {
     Ok(())
 }
 
+/// A unit that a handler led to.
+struct Caused<'a> {
+    /// Its place, for people.
+    at: String,
+    last: &'a Record,
+    reply: &'a Reply,
+    source: &'a Source,
+}
+
+fn caused(log: &Log) -> impl Iterator<Item = Caused<'_>> {
+    let of_all = log.iter().enumerate();
+    of_all.flat_map(|(partition, records)| {
+        units(records).filter_map(move |unit| {
+            let last = unit.last()?;
+            let reply = last.local.reply.as_ref()?;
+            Some(Caused {
+                at: format!("partition {partition}, offset {}", last.local.offset),
+                last,
+                reply,
+                source: reply.source.as_ref()?,
+            })
+        })
+    })
+}
+
 /// What a reaction may do once was done once, whatever ids its commands had: one handler, answering
 /// one event, never leads to the same command at the same entity again.
 ///
@@ -41,30 +66,19 @@ pub fn check(log: &Log) -> Result<(), String> {
 /// The first effect that happened twice.
 pub fn check_effects(log: &Log) -> Result<(), String> {
     let mut done = BTreeMap::new();
-    for (partition, records) in log.iter().enumerate() {
-        for unit in units(records) {
-            let Some(last) = unit.last() else {
-                continue;
-            };
-            let Some(reply) = &last.local.reply else {
-                continue;
-            };
-            let Some(source) = &reply.source else {
-                continue;
-            };
-            let effect = (
-                source.handler.clone(),
-                source.partition,
-                source.offset,
-                reply.command_digest.number(),
-            );
-            let at = format!("partition {partition}, offset {}", last.local.offset);
-            if let Some(before) = done.insert(effect, at.clone()) {
-                return Err(format!(
-                    "{} answered offset {} of partition {} twice: {before} and {at}",
-                    source.handler, source.offset, source.partition
-                ));
-            }
+    for unit in caused(log) {
+        let (at, source) = (unit.at, unit.source);
+        let effect = (
+            source.handler.clone(),
+            source.partition,
+            source.offset,
+            unit.reply.command_digest.number(),
+        );
+        if let Some(before) = done.insert(effect, at.clone()) {
+            return Err(format!(
+                "{} answered offset {} of partition {} twice: {before} and {at}",
+                source.handler, source.offset, source.partition
+            ));
         }
     }
     Ok(())
@@ -85,26 +99,20 @@ pub(super) fn is_timer(source: &Source) -> bool {
 /// The first timer that fired twice.
 pub fn check_timers(log: &Log) -> Result<(), String> {
     let mut fired = BTreeMap::new();
-    for (partition, records) in log.iter().enumerate() {
-        for unit in units(records) {
-            let Some(last) = unit.last() else {
-                continue;
-            };
-            let Some(reply) = &last.local.reply else {
-                continue;
-            };
-            let Some(source) = reply.source.as_ref().filter(|it| is_timer(it)) else {
-                continue;
-            };
-            let cause = last.portable.causation;
-            let firing = (source.handler.clone(), cause, reply.command_digest.number());
-            let at = format!("partition {partition}, offset {}", last.local.offset);
-            if let Some(before) = fired.insert(firing, at.clone()) {
-                return Err(format!(
-                    "{} fired twice for one event: {before} and {at}",
-                    source.handler
-                ));
-            }
+    let fires = |it: &Caused<'_>| is_timer(it.source);
+    for unit in caused(log).filter(fires) {
+        let (at, source) = (unit.at, unit.source);
+        let cause = unit.last.portable.causation;
+        let firing = (
+            source.handler.clone(),
+            cause,
+            unit.reply.command_digest.number(),
+        );
+        if let Some(before) = fired.insert(firing, at.clone()) {
+            return Err(format!(
+                "{} fired twice for one event: {before} and {at}",
+                source.handler
+            ));
         }
     }
     Ok(())

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
 use axum::Router;
 use everfold::engine::World;
 use everfold::engine::world::System;
 use everfold::{Node, NodeOptions};
 
+use super::{Ending, print_rows, watched};
 use crate::demo::directory::{self, Directory};
 use crate::demo::ledger::Settings;
 use crate::demo::ledger::figures::{self, Figures};
 use crate::demo::ledger::plan::Plan;
 use crate::demo::ledger::play::{self, Tally};
 use crate::failure::Damaged;
-use crate::output::{self, Progress};
+use crate::output;
 use crate::place::{Choice, Parser, Reached};
 use crate::serve::{self, Stop};
 use crate::store;
@@ -59,15 +59,8 @@ pub struct Arguments {
     #[arg(long, value_name = "C", default_value_t = 1000,
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     concurrency: u32,
-    /// Port to serve on; the next free one if it is taken, any free one for 0
-    #[arg(long, value_name = "PORT", default_value_t = serve::PORT)]
-    port: u16,
-    /// End when everything is played, instead of serving a page to look at it
-    #[arg(long)]
-    exit: bool,
-    /// Print the figures as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    ending: Ending,
 }
 
 /// Runs it.
@@ -118,35 +111,20 @@ async fn show(
         let plan = Plan::new(directory.settings());
         let clients = arguments.concurrency as usize;
         let opening = play::open_accounts(node.clone(), plan.clone(), clients, tally.clone());
-        let accounts = |tally: &Tally| tally.accounts.load(Ordering::Relaxed);
-        watched(
-            "accounts",
-            plan.accounts(),
-            opening,
-            &tally,
-            accounts,
-            &mut stop,
-        )
-        .await?;
+        let opened = || tally.accounts.load(Ordering::Relaxed);
+        watched("accounts", plan.accounts(), opening, opened, &mut stop).await?;
         let first = Instant::now();
         let transfers = plan.transfers();
         let moving = play::transfer(node.clone(), plan, clients, tally.clone());
-        watched(
-            "transfers",
-            transfers,
-            moving,
-            &tally,
-            Tally::transfers,
-            &mut stop,
-        )
-        .await?;
+        let decided = || tally.transfers();
+        watched("transfers", transfers, moving, decided, &mut stop).await?;
         playing = first.elapsed();
     }
     let (figures, fault) = measured(directory, node, &tally, playing, begin).await?;
     if fault.is_none() && !directory.is_complete() {
         directory.complete()?;
     }
-    if arguments.json {
+    if arguments.ending.json {
         output::json(&figures)?;
     } else {
         print(&figures)?;
@@ -156,35 +134,16 @@ async fn show(
             format!("the ledger does not balance: {fault}; keep the directory, and report it");
         return Err(Damaged(reason).into());
     }
-    if !arguments.exit {
+    if !arguments.ending.exit {
         drop(stop);
-        serve::serve(node.clone(), Router::new(), serve::here(arguments.port)).await?;
+        serve::serve(
+            node.clone(),
+            Router::new(),
+            serve::here(arguments.ending.port),
+        )
+        .await?;
     }
     Ok(())
-}
-
-/// Runs something long with a progress bar, until it ends or somebody asks the process to.
-async fn watched(
-    what: &'static str,
-    length: u64,
-    work: impl Future<Output = anyhow::Result<()>> + Send + 'static,
-    tally: &Tally,
-    done: impl Fn(&Tally) -> u64,
-    stop: &mut Stop,
-) -> anyhow::Result<()> {
-    let progress = Progress::new(what, length);
-    let mut work = tokio::spawn(work);
-    let mut beat = tokio::time::interval(Duration::from_millis(100));
-    loop {
-        tokio::select! { biased;
-            ended = &mut work => return ended?,
-            () = stop.asked() => {
-                work.abort();
-                bail!("interrupted; the same command goes on where it stopped");
-            }
-            _ = beat.tick() => progress.reach(done(tally)),
-        }
-    }
 }
 
 /// The figures, and why the ledger does not balance if it does not.
@@ -250,8 +209,6 @@ fn print(figures: &Figures) -> anyhow::Result<()> {
             figures.transfers_per_second.to_string(),
         ),
     ];
-    for (name, value) in rows {
-        output::line(&format!("{name:<22}{value:>14}"))?;
-    }
+    print_rows(&rows)?;
     output::line(&format!("an acknowledged transfer: {}", figures.durability))
 }

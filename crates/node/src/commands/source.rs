@@ -1,15 +1,17 @@
-//! Where commands that only look find a log.
+//! Where a command finds the log that it shows.
 
 use std::path::PathBuf;
 
 use clap::ArgGroup;
+use everfold::Inspector;
 
-use super::{Choice, Parser, Place, Reached};
+use crate::place::{Choice, Parser, Place, Reached};
+use crate::store;
 
-/// What to look at.
+/// A directory, a database, or a log of a server.
 #[derive(clap::Args)]
 #[command(group(ArgGroup::new("source").required(true).multiple(true).args(["data", "url", "engine"])))]
-pub struct Source {
+pub(super) struct Source {
     /// Directory of a log, or of the demonstration; another process may have it open, as it is only
     /// read: what is shown is durable
     #[arg(long, value_name = "DIR")]
@@ -20,7 +22,7 @@ pub struct Source {
     engine: Option<Choice>,
     /// Server to ask instead, http://127.0.0.1:4600 for example
     #[arg(long, value_name = "URL", conflicts_with_all = ["data", "engine"])]
-    pub url: Option<String>,
+    pub(super) url: Option<String>,
     /// Which of the server's logs
     #[arg(
         long,
@@ -28,16 +30,31 @@ pub struct Source {
         default_value = "main",
         conflicts_with_all = ["data", "engine"]
     )]
-    pub log: String,
+    pub(super) log: String,
 }
 
 impl Source {
     /// Reaches the log, where no server is to be asked.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn reach(&self) -> anyhow::Result<Reached> {
+    pub(super) fn reach(&self) -> anyhow::Result<Reached> {
         let place = Place::named(self.engine.as_ref(), self.data.as_deref())?;
         Reached::to_look_at(place)
+    }
+
+    /// Looks at the store, or the ledger, in it.
+    pub(super) fn look<T>(
+        &self,
+        look: impl AsyncFnOnce(&Inspector) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let reached = self.reach()?;
+        let runtime = tokio::runtime::Runtime::new()?;
+        let seen = runtime.block_on(async {
+            let store = store::inspector(&reached).await?;
+            let seen = look(&store).await;
+            store.engine().close().await;
+            seen
+        })?;
+        drop(runtime);
+        reached.close()?;
+        Ok(seen)
     }
 }
