@@ -61,6 +61,7 @@ impl Default for Options {
 /// ```
 pub struct Postgres {
     pub(crate) identity: Identity,
+    schema: String,
     pub(crate) limits: Limits,
     pub(crate) world: Arc<dyn World>,
     pub(crate) reader: Reader,
@@ -165,6 +166,7 @@ impl Postgres {
             ownerships: Ownerships::new(readers.clone(), schema, found.timelines, &findings, names),
             areas: Areas::new(readers.clone(), schema),
             identity,
+            schema: schema.clone(),
             world: world.clone(),
             doorbell: doorbell.clone(),
             findings,
@@ -190,6 +192,11 @@ impl Postgres {
     pub async fn session(&self) -> Result<Object, everfold_engine::engine::ReadError> {
         let session = self.pools[0].get().await;
         session.map_err(|error| Failed::from(error).into())
+    }
+
+    /// The schema that holds the log: what [`Postgres::session`] asks is asked of its tables.
+    pub fn schema(&self) -> &str {
+        &self.schema
     }
 
     pub(crate) fn has(&self, partition: Partition) -> bool {
