@@ -9,8 +9,17 @@ use everfold_runtime::{Application, Node, NodeOptions, StartError};
 
 /// Brings an application onto the engine that an address names.
 pub trait Open {
-    /// Opens `address`: a directory (`./data` or `file:./data`) for the embedded log, `memory:` for
-    /// a log that is gone with the process.
+    /// Opens `address`:
+    ///
+    /// - `./data` or `file:./data`: the embedded log in a directory, with the feature `embedded`
+    ///   (the default);
+    /// - `postgres://user:password@host:5432/database`: a log in a PostgreSQL database, with the
+    ///   feature `postgres`. `?schema=orders` keeps it apart from others in the same database,
+    ///   `?partitions=32` says how many partitions a new one gets, `?sslmode=verify-full` asks for
+    ///   TLS with a certificate that can be believed;
+    /// - `memory:`: a log that is gone with the process, with the feature `memory`.
+    ///
+    /// The application is the same on all of them.
     ///
     /// # Errors
     /// [`Error`]: the address, the engine or the application's definition is at fault; each says
@@ -67,11 +76,12 @@ pub async fn engine_at(address: &str, world: Arc<dyn World>) -> Result<Arc<dyn E
             })?))
         }
         Some(("file", path)) => embedded(path, world).await,
+        Some(("postgres" | "postgresql", _)) => database(address, world).await,
         // One letter is a drive, not a scheme.
         Some((scheme, _)) if scheme.len() > 1 && !scheme.contains(['/', '.']) => {
             let reason = format!("no engine of this build is called {scheme:?}");
             Err(Error::Address {
-                address: address.to_owned(),
+                address: only_scheme(address),
                 reason,
             })
         }
@@ -102,12 +112,38 @@ async fn embedded(path: &str, _: Arc<dyn World>) -> Result<Arc<dyn Engine>, Erro
     })
 }
 
+#[cfg(feature = "postgres")]
+async fn database(address: &str, world: Arc<dyn World>) -> Result<Arc<dyn Engine>, Error> {
+    let options = everfold_postgres::Options::default();
+    let log = everfold_postgres::Postgres::open(address, world, options).await?;
+    Ok(log)
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn database(address: &str, _: Arc<dyn World>) -> Result<Arc<dyn Engine>, Error> {
+    let reason = "a database needs the feature `postgres` of the crate everfold".to_owned();
+    Err(Error::Address {
+        address: only_scheme(address),
+        reason,
+    })
+}
+
+/// What follows may hold a password.
+fn only_scheme(address: &str) -> String {
+    match address.split_once("://") {
+        Some((scheme, _)) => format!("{scheme}://..."),
+        None => address.to_owned(),
+    }
+}
+
 /// An application that did not open.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No engine has such an address.
-    #[error("cannot open {address:?}: {reason}; give a directory, or `memory:`")]
+    #[error(
+        "cannot open {address:?}: {reason}; give a directory, postgres://user:password@host/database, or `memory:`"
+    )]
     Address {
         /// The address.
         address: String,
@@ -118,6 +154,10 @@ pub enum Error {
     #[cfg(feature = "embedded")]
     #[error(transparent)]
     Log(#[from] everfold_log::OpenError),
+    /// The log in the database did not open.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Postgres(#[from] everfold_postgres::OpenError),
     /// The application did not start.
     #[error(transparent)]
     Start(#[from] StartError),

@@ -3,8 +3,8 @@
 #[doc(no_inline)]
 pub use crate::{
     Application, At, Command, Context, Decide, Decision, Entity, Event, Evolve, Key, Never,
-    Reaction, Reactor, Saga, Step, View, again, ask, ask_together, cancel, command, done, emit,
-    fail, help, nothing, reject, reply,
+    Reaction, Reactor, Saga, Statement, Step, View, again, ask, ask_together, beside, cancel,
+    command, done, emit, fail, help, nothing, reject, reply,
 };
 
 /// For `application.open("./data")`; without the name, which applications may want for a command.

@@ -13,12 +13,17 @@ use std::time::Duration;
 use bank::*;
 use everfold::engine::{Uuid, uuid7};
 use everfold::{CommandError, Expected, NewEvent, Node, Open, QueryError, SendError};
+use everfold_postgres::server::PrivateServer;
 
 async fn on_each_engine<F: Future<Output = ()>>(test: impl Fn(Node) -> F) {
     test(bank().open("memory:").await.unwrap()).await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     test(bank().open(path.to_str().unwrap()).await.unwrap()).await;
+    let place = directory.path().join("server");
+    let server = PrivateServer::start(&place, &[]).unwrap();
+    let address = format!("{}?schema=bank&partitions=4", server.address("postgres"));
+    test(bank().open(&address).await.unwrap()).await;
 }
 
 fn new_id(node: &Node) -> Uuid {

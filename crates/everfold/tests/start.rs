@@ -235,8 +235,14 @@ async fn long_histories_are_read_from_a_snapshot_unless_the_state_has_another_sh
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_without_an_engine_is_refused_with_the_remedy() {
-    let error = bank().open("oracle://somewhere").await.unwrap_err();
+    let error = bank().open("oracle://ann:secret@somewhere").await;
+    let error = error.map(drop).unwrap_err();
     assert!(error.to_string().contains("give a directory"), "{error}");
+    assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+    let error = bank().open("postgres://ann:secret@localhost:1/db").await;
+    let error = error.map(drop).unwrap_err();
+    assert!(error.to_string().contains("cannot be reached"), "{error}");
+    assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
     let world: Arc<dyn World> = everfold::engine::world::System::current();
     assert!(everfold::engine_at("memory:", world).await.is_ok());
 }

@@ -1,10 +1,13 @@
 //! What may be typed, one module per command.
 
+pub mod adopt;
 pub mod backup;
 pub mod bench;
 pub mod demo;
+pub mod doctor;
 pub mod entity;
 pub mod events;
+pub mod migrate;
 pub mod restore;
 pub mod sagas;
 pub mod serve;

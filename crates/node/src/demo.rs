@@ -6,3 +6,4 @@ pub mod directory;
 pub mod figures;
 pub mod ledger;
 pub mod load;
+pub mod patience;

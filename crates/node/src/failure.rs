@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use everfold::engine::engine::OwnerError;
 use everfold_log::{BackupError, OpenError};
+use everfold_postgres::OpenError as DatabaseError;
+use everfold_postgres::server::ServerError;
 
 use crate::output::Unread;
 
@@ -36,6 +38,18 @@ pub fn refused(reason: impl Display) -> anyhow::Error {
     Refused(reason.to_string()).into()
 }
 
+/// Whether a database was found and is none for us; away, it may come back.
+fn refuses(error: &DatabaseError) -> bool {
+    !matches!(
+        error,
+        DatabaseError::Unreachable { .. } | DatabaseError::Refused(_)
+    )
+}
+
+fn is_in_the_way(error: &ServerError) -> bool {
+    matches!(error, ServerError::InUse(_) | ServerError::Strange { .. })
+}
+
 /// Tells a person what went wrong, and the calling program by a code.
 pub fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     let Err(error) = outcome else {
@@ -54,6 +68,8 @@ pub fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
             || cause.is::<OpenError>()
             || cause.is::<OwnerError>()
             || cause.is::<BackupError>()
+            || cause.downcast_ref().is_some_and(refuses)
+            || cause.downcast_ref().is_some_and(is_in_the_way)
     });
     ExitCode::from(if refused { 3 } else { 1 })
 }

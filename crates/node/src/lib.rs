@@ -3,7 +3,9 @@
 //! - [`commands`]: what may be typed
 //! - [`demo`]: a purchase history played against the store
 //! - [`purchases`]: reading that history
-//! - [`store`]: opening a store's directory
+//! - [`place`]: where a log lies, and opening it there
+//! - [`store`]: opening a store on such a log
+//! - [`production`]: refusing what could lose acknowledged events
 //! - [`serve`]: the store and [`inspect`] over HTTP
 //! - [`inspect`]: looking at a running node, and at a log
 //! - [`client`]: asking a node of another process
@@ -16,6 +18,8 @@ pub mod demo;
 pub mod failure;
 pub mod inspect;
 pub mod output;
+pub mod place;
+pub mod production;
 pub mod purchases;
 pub mod serve;
 pub mod store;

@@ -23,7 +23,7 @@ struct Arguments {
 enum Command {
     /// Play a real purchase history against a store, then serve what came of it
     Demo(commands::demo::Arguments),
-    /// Serve a store from a directory
+    /// Serve a store from a directory or a database
     Serve(commands::serve::Arguments),
     /// Check every byte of a log
     Verify(commands::verify::Arguments),
@@ -39,6 +39,12 @@ enum Command {
     Restore(commands::restore::Arguments),
     /// Let go of history that baselines stand for
     Trim(commands::trim::Arguments),
+    /// Say what an acknowledgement is worth where a log is kept
+    Doctor(commands::doctor::Arguments),
+    /// Create or renew the schema of a log in a database
+    Migrate(commands::migrate::Arguments),
+    /// Let a log in a database live on that was restored or moved
+    Adopt(commands::adopt::Arguments),
     /// Live through seeded faults in a simulated world, and check what must hold
     Sim(commands::sim::Arguments),
     /// Measure how fast this machine is with it
@@ -57,6 +63,9 @@ fn main() -> ExitCode {
         Command::Backup(backup) => commands::backup::run(backup),
         Command::Restore(restore) => commands::restore::run(restore),
         Command::Trim(trim) => commands::trim::run(trim),
+        Command::Doctor(doctor) => commands::doctor::run(doctor),
+        Command::Migrate(migrate) => commands::migrate::run(migrate),
+        Command::Adopt(adopt) => commands::adopt::run(adopt),
         Command::Sim(sim) => commands::sim::run(sim),
         Command::Bench(bench) => commands::bench::run(bench),
     };

@@ -40,6 +40,18 @@ pub(crate) async fn prepare(
     Ok((prepared, values.map_err(refuse)?))
 }
 
+/// Statements that a session keeps ready at most.
+const READY: usize = 200;
+
+/// Forgets what was made ready where that may be why an append failed, for a table may have changed,
+/// and where it has become much, for texts may differ every time.
+pub(crate) fn tidy<T>(client: &Object, outcome: &Result<T, AppendError>) {
+    let failed = matches!(outcome, Err(AppendError::Refused(Refusal::Statement(_))));
+    if failed || client.statement_cache.size() > READY {
+        client.statement_cache.clear();
+    }
+}
+
 /// A statement of the application that failed, unless it was the connection.
 pub(crate) fn error(error: &tokio_postgres::Error) -> AppendError {
     match append_error(error) {

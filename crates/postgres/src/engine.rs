@@ -77,7 +77,8 @@ impl Postgres {
             let reason = "a batch with statements has one unit";
             return Err(Refusal::Invalid(reason.into()).into());
         }
-        let rows = Rows::of(batch.records, &self.identity, partition);
+        let chained = self.identity.chained;
+        let rows = Rows::of(batch.records, &self.origin, chained, partition);
         let (answer, answered) = oneshot::channel();
         let ticket = Ticket {
             partition,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use deadpool_postgres::{Object, Pool};
 use everfold_engine::engine::{Finding, Identity, Limits};
+use everfold_engine::record::Origin;
 use everfold_engine::{Partition, World};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -65,6 +66,9 @@ impl Default for Options {
 /// ```
 pub struct Postgres {
     pub(crate) identity: Identity,
+    /// What records are stored relative to.
+    pub(crate) origin: Origin,
+    schema: String,
     pub(crate) limits: Limits,
     pub(crate) reader: Reader,
     pub(crate) ownerships: Ownerships,
@@ -177,10 +181,12 @@ impl Postgres {
         );
         let log = Self {
             limits: options.limits,
-            reader: Reader::new(readers.clone(), schema, &identity),
+            reader: Reader::new(readers.clone(), schema, &found.origin),
             ownerships,
             areas: Areas::new(readers.clone(), schema),
             identity,
+            origin: found.origin,
+            schema: schema.clone(),
             doorbell: doorbell.clone(),
             findings,
             durability,
@@ -205,6 +211,11 @@ impl Postgres {
     pub async fn session(&self) -> Result<Object, everfold_engine::engine::ReadError> {
         let session = self.pools[0].get().await;
         session.map_err(|error| Failed::from(error).into())
+    }
+
+    /// The schema that holds the log: what [`Postgres::session`] asks is asked of its tables.
+    pub fn schema(&self) -> &str {
+        &self.schema
     }
 
     pub(crate) fn has(&self, partition: Partition) -> bool {

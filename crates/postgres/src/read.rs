@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use deadpool_postgres::{Object, Pool};
-use everfold_engine::engine::{Chunk, Identity, Query, ReadLimit, rules::whole_units};
+use everfold_engine::engine::{Chunk, Query, ReadLimit, rules::whole_units};
+use everfold_engine::record::Origin;
 use everfold_engine::{EntityKey, Offset, Partition, Record};
 use futures_util::{StreamExt, pin_mut};
 use tokio_postgres::Row;
@@ -23,7 +24,7 @@ const LARGEST_PAGE: usize = 8192;
 /// Reads events with a pool of sessions.
 pub(crate) struct Reader {
     pool: Pool,
-    identity: Identity,
+    origin: Origin,
     page: String,
     head: String,
     entity: String,
@@ -33,10 +34,10 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(pool: Pool, schema: &str, identity: &Identity) -> Self {
+    pub(crate) fn new(pool: Pool, schema: &str, origin: &Origin) -> Self {
         Self {
             pool,
-            identity: identity.clone(),
+            origin: origin.clone(),
             page: format!(
                 "select {COLUMNS} from {schema}.event \
                  where partition = $1 and log_offset > $2 order by log_offset limit $3"
@@ -146,7 +147,7 @@ impl Reader {
             .query_raw(&statement, parameters.iter().copied())
             .await?;
         pin_mut!(stream);
-        let mut decoder = Decoder::new(&self.identity, partition);
+        let mut decoder = Decoder::new(&self.origin, partition);
         let before = records.len();
         while let Some(row) = stream.next().await {
             records.push(decode(&mut decoder, &row?)?);

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use everfold_engine::engine::{Epoch, Identity};
+use everfold_engine::engine::Epoch;
 use everfold_engine::record::codec::{Frame, decode, encode};
-use everfold_engine::record::{JSON, Kind, Link, Record};
+use everfold_engine::record::{JSON, Kind, Link, Origin, Record};
 use everfold_engine::{Offset, Partition, Text, Timestamp, Uuid};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
@@ -77,15 +77,20 @@ fn sql_text(text: Text) -> Text {
 
 impl Rows {
     /// Takes a batch apart.
-    pub(crate) fn of(records: Vec<Record>, identity: &Identity, partition: Partition) -> Self {
-        let frame = frame(identity, partition);
+    pub(crate) fn of(
+        records: Vec<Record>,
+        origin: &Origin,
+        chained: bool,
+        partition: Partition,
+    ) -> Self {
+        let frame = frame(origin, partition);
         let mut rows = Self::default();
         for mut record in records {
             rows.kinds.push(record.kind as i16);
             rows.versions.push(record.local.version as i64);
             rows.stamps.push(record.local.stamp.0);
             rows.recorded.push(Moment(record.recorded()));
-            let link = identity.chained.then_some(record.local.link.0);
+            let link = chained.then_some(record.local.link.0);
             rows.links.push(link);
             let portable = &mut record.portable;
             rows.event_ids.push(portable.event_id);
@@ -121,9 +126,10 @@ impl Rows {
     }
 }
 
-fn frame(identity: &Identity, partition: Partition) -> Frame {
+/// `origin` must be the same whenever a record is read: what repeats it is not stored.
+fn frame(origin: &Origin, partition: Partition) -> Frame {
     Frame {
-        origin: identity.origin(),
+        origin: origin.clone(),
         partition,
         epoch: 0,
         batch: 0,
@@ -153,9 +159,9 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    pub(crate) fn new(identity: &Identity, partition: Partition) -> Self {
+    pub(crate) fn new(origin: &Origin, partition: Partition) -> Self {
         Self {
-            frame: frame(identity, partition),
+            frame: frame(origin, partition),
             seen: [const { Text::from_static("") }; 3],
         }
     }

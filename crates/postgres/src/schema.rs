@@ -2,6 +2,7 @@
 
 use everfold_engine::engine::Identity;
 use everfold_engine::position::Incarnation;
+use everfold_engine::record::Origin;
 use everfold_engine::slot::Layout;
 use everfold_engine::{Text, Uuid};
 use futures_util::future::{Either, select};
@@ -31,6 +32,8 @@ pub(crate) enum Access {
 /// What was found behind an address.
 pub(crate) struct Found {
     pub(crate) identity: Identity,
+    /// What records are stored relative to.
+    pub(crate) origin: Origin,
     /// Whether the number of the server's timeline can be asked for; epochs grow with it.
     pub(crate) timelines: bool,
 }
@@ -262,9 +265,10 @@ async fn create(address: &Address, client: &Client) -> Result<(), OpenError> {
     let partitions = address.partitions.unwrap_or(PARTITIONS);
     let sql = format!(
         "with made as ( \
-           insert into {s}.log (name, site, incarnation, layout, partitions, chained, \
+           insert into {s}.log (name, site, incarnation, original, layout, partitions, chained, \
              server, database, timeline, replicated) \
-           values ($1, 'local', gen_random_uuid(), 1, $2, true, $3, $4, $5, $6) \
+           select $1, 'local', drawn, drawn, 1, $2::int4, true, $3, $4::oid, $5::int8, $6::boolean \
+           from (select gen_random_uuid() as drawn) d \
            on conflict do nothing returning partitions) \
          insert into {s}.partition (partition) \
          select generate_series(0, partitions - 1) from made",
@@ -317,7 +321,7 @@ pub(crate) async fn check_same(
 async fn identify(address: &Address, client: &Client, access: Access) -> Result<Found, OpenError> {
     let sql = format!(
         "select name, site, incarnation, layout, partitions, chained, server, database, timeline, \
-         replicated from {}.log",
+         replicated, original from {}.log",
         address.schema
     );
     let row = client.query_one(sql.as_str(), &[]).await.map_err(refused)?;
@@ -360,7 +364,12 @@ async fn identify(address: &Address, client: &Client, access: Access) -> Result<
         layout,
         chained: row.get(5),
     };
+    let original = Incarnation(row.get::<_, Uuid>(10).as_u128());
     Ok(Found {
+        origin: Origin {
+            incarnation: original,
+            ..identity.origin()
+        },
         identity,
         timelines,
     })

@@ -94,6 +94,20 @@ impl PrivateServer {
         }
     }
 
+    /// Removes what a server has left in a directory, with all of its databases; stops one that was
+    /// left behind first. A directory that does not exist is removed already.
+    ///
+    /// # Errors
+    /// [`ServerError`]: it is in use, or holds something else; nothing was touched then.
+    pub fn remove(directory: &Path) -> Result<(), ServerError> {
+        if !directory.exists() {
+            return Ok(());
+        }
+        let cluster = Cluster::take(directory)?;
+        process::stop_left_behind(&cluster)?;
+        cluster.remove()
+    }
+
     /// The address of one of its databases, password included: not for logs.
     pub fn address(&self, database: &str) -> String {
         let (user, password) = (cluster::SUPERUSER, self.cluster.password());

@@ -18,6 +18,9 @@ use crate::row::Rows;
 /// So many records or bytes are enough for one statement.
 const CARRIED: (usize, usize) = (4096, 8 << 20);
 
+/// How often others are let run before a statement is sent off, if nothing more comes.
+const YIELDS: usize = 4;
+
 /// What is known of a partition that was claimed here.
 #[derive(Debug, Default)]
 pub(crate) struct Owned {
@@ -81,10 +84,11 @@ impl Carrying {
                join {schema}.partition p on p.partition = w.partition and p.epoch = w.epoch \
                order by p.partition for no key update of p), \
              owned as materialized ( \
-               select h.partition, h.epoch, h.batch, b.base from held h cross join lateral ( \
-                 select coalesce((select e.log_offset from {schema}.event e \
-                   where e.partition = h.partition order by e.log_offset desc limit 1), 0) as base) b \
-               where h.head in (-1, b.base)), \
+               select b.partition, b.epoch, b.batch, b.base from ( \
+                 select h.*, coalesce((select e.log_offset from {schema}.event e \
+                   where e.partition = h.partition order by e.log_offset desc limit 1), 0) as base \
+                 from held h offset 0) b \
+               where b.head in (-1, b.base)), \
              stored as ( \
                insert into {schema}.event (partition, log_offset, epoch, batch, kind, tenant, \
                  entity_type, entity_id, version, event_id, event_type, schema_version, effective, \
@@ -131,6 +135,34 @@ impl Appends {
     }
 }
 
+/// Takes what goes with a first batch into one statement.
+async fn gather(
+    queue: &mut mpsc::UnboundedReceiver<Ticket>,
+    first: Ticket,
+    carried: &mut Vec<Ticket>,
+) {
+    let (mut records, mut bytes) = (first.rows.len(), first.rows.bytes);
+    carried.push(first);
+    let mut yields = 0;
+    while records < CARRIED.0 && bytes < CARRIED.1 {
+        match queue.try_recv() {
+            Ok(next) => {
+                records += next.rows.len();
+                bytes += next.rows.bytes;
+                carried.push(next);
+                yields = 0;
+            }
+            // Whoever heard of the last commit just now is about to send: a statement with a
+            // single batch in it would make all others wait for the next one.
+            Err(_) if yields < YIELDS => {
+                yields += 1;
+                tokio::task::yield_now().await;
+            }
+            Err(_) => break,
+        }
+    }
+}
+
 /// What all writers share.
 pub(crate) struct Writers {
     pub(crate) pool: Pool,
@@ -153,16 +185,7 @@ impl Writers {
                 let Some(first) = queue.recv().await else {
                     return;
                 };
-                let (mut records, mut bytes) = (0, 0);
-                let mut next = Some(first);
-                while let Some(ticket) = next.take() {
-                    records += ticket.rows.len();
-                    bytes += ticket.rows.bytes;
-                    carried.push(ticket);
-                    if records < CARRIED.0 && bytes < CARRIED.1 {
-                        next = queue.try_recv().ok();
-                    }
-                }
+                gather(&mut queue, first, &mut carried).await;
             }
             self.carry(carried).await;
         }
@@ -242,6 +265,9 @@ impl Writers {
             outcome = carried => outcome,
             () = patience => Err(AppendError::Unknown("the server does not answer".into())),
         };
+        if with_statements {
+            beside::tidy(&client, &outcome);
+        }
         if matches!(outcome, Err(AppendError::Unknown(_))) {
             // Whatever this session is still doing, nobody waits for it here.
             drop(Object::take(client));

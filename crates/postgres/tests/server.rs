@@ -174,6 +174,24 @@ fn what_a_crash_during_the_first_start_leaves_is_made_anew() {
 }
 
 #[test]
+fn it_is_removed_with_its_data_and_nothing_else_is() {
+    let place = place();
+    let directory = place.path().join("server");
+    PrivateServer::remove(&directory).unwrap();
+    let server = start(&directory);
+    let refused = PrivateServer::remove(&directory).unwrap_err();
+    assert!(matches!(refused, ServerError::InUse(_)), "{refused}");
+    drop(server);
+    fs::write(directory.join("letters.txt"), "dear").unwrap();
+    let refused = PrivateServer::remove(&directory).unwrap_err();
+    assert!(matches!(refused, ServerError::Strange { .. }), "{refused}");
+    assert!(directory.join("data/PG_VERSION").exists());
+    fs::remove_file(directory.join("letters.txt")).unwrap();
+    PrivateServer::remove(&directory).unwrap();
+    assert!(!directory.exists());
+}
+
+#[test]
 fn data_of_a_version_that_is_not_installed_are_not_opened_by_another() {
     let place = place();
     drop(start(place.path()));

@@ -159,6 +159,7 @@ impl BoundaryRef<'_> {
             events,
             expected: Expected::Any,
             condition,
+            statements: Vec::new(),
         };
         Sending::new(&self.node.router, append)
     }

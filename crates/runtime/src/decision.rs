@@ -1,16 +1,19 @@
 //! What a decision may say.
 
+use everfold_engine::engine::Statement;
 use everfold_engine::{Text, Timestamp, Uuid};
 
 use crate::entity::{Command, Decide, Entity};
 
 /// Accepted with events and a reply, or rejected.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Verdict<Event, Reply, Rejection> {
     /// What happened, and the answer.
     Accepted {
         /// In the order they happened; may be empty.
         events: Vec<Event>,
+        /// Changes of tables beside the log, in order: done together with the events, or neither.
+        statements: Vec<Statement>,
         /// The answer.
         reply: Reply,
     },
@@ -28,11 +31,29 @@ pub type Decision<E: Decide<C>, C: Command> =
 /// ```
 /// # use everfold_runtime::{Verdict, emit};
 /// let verdict: Verdict<&str, u8, ()> = emit("opened").and("greeted").reply(1);
-/// assert_eq!(verdict, Verdict::Accepted { events: vec!["opened", "greeted"], reply: 1 });
+/// let Verdict::Accepted { events, reply, .. } = verdict else { panic!("rejected") };
+/// assert_eq!((events, reply), (vec!["opened", "greeted"], 1));
 /// ```
 pub fn emit<Event>(event: Event) -> Emit<Event> {
     Emit {
         events: vec![event],
+        statements: Vec::new(),
+    }
+}
+
+/// A table beside the log changes, and nothing happens to the entity. More may follow; a reply ends
+/// it.
+///
+/// ```
+/// # use everfold_runtime::{Statement, Verdict, beside};
+/// let seen = Statement::new("update invoice set seen = now() where id = $1").with("i-1");
+/// let verdict: Verdict<&str, (), ()> = beside(seen).reply(());
+/// assert!(matches!(verdict, Verdict::Accepted { statements, .. } if statements.len() == 1));
+/// ```
+pub fn beside<Event>(statement: Statement) -> Emit<Event> {
+    Emit {
+        events: Vec::new(),
+        statements: vec![statement],
     }
 }
 
@@ -40,6 +61,7 @@ pub fn emit<Event>(event: Event) -> Emit<Event> {
 pub fn reply<Event, Reply, Rejection>(reply: Reply) -> Verdict<Event, Reply, Rejection> {
     Verdict::Accepted {
         events: Vec::new(),
+        statements: Vec::new(),
         reply,
     }
 }
@@ -49,11 +71,12 @@ pub fn reject<Event, Reply, Rejection>(rejection: Rejection) -> Verdict<Event, R
     Verdict::Rejected(rejection)
 }
 
-/// Events on their way into a decision.
+/// Events, and statements beside them, on their way into a decision.
 #[must_use = "events count only with a reply: `.reply(...)`"]
 #[derive(Clone, Debug)]
 pub struct Emit<Event> {
-    events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) statements: Vec<Statement>,
 }
 
 impl<Event> Emit<Event> {
@@ -69,10 +92,41 @@ impl<Event> Emit<Event> {
         self
     }
 
+    /// And a table beside the log changes with it: the statement runs in the transaction that
+    /// appends the events, before them and in the order of the calls. If it fails, nothing of the
+    /// command has happened, and it alone fails with
+    /// [`CommandError::Statement`](crate::CommandError::Statement).
+    ///
+    /// A decision stays pure: what a statement reads or returns is not seen. Statements and events
+    /// count together against the limit of a command, and a command with statements has a
+    /// transaction to itself, so it costs one round trip that it shares with no other.
+    ///
+    /// Only on engines that keep tables beside the log (PostgreSQL); elsewhere the command fails
+    /// with [`CommandError::NoTables`](crate::CommandError::NoTables).
+    ///
+    /// ```
+    /// # use everfold_runtime::{Statement, Verdict, emit};
+    /// let invoice = Statement::new("insert into invoice (id, total) values ($1, $2::numeric)");
+    /// let verdict: Verdict<&str, u8, ()> =
+    ///     emit("billed").beside(invoice.with("i-1").with("12.50")).reply(1);
+    /// assert!(matches!(verdict, Verdict::Accepted { statements, .. } if statements.len() == 1));
+    /// ```
+    pub fn beside(mut self, statement: Statement) -> Self {
+        self.statements.push(statement);
+        self
+    }
+
+    /// And so do these.
+    pub fn beside_all(mut self, statements: impl IntoIterator<Item = Statement>) -> Self {
+        self.statements.extend(statements);
+        self
+    }
+
     /// The answer to the command.
     pub fn reply<Reply, Rejection>(self, reply: Reply) -> Verdict<Event, Reply, Rejection> {
         Verdict::Accepted {
             events: self.events,
+            statements: self.statements,
             reply,
         }
     }

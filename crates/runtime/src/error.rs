@@ -29,6 +29,16 @@ pub enum CommandError {
     /// Nothing happened: its events exceed a limit of the log.
     #[error("not done: its events are too large ({0}); send less at once")]
     TooLarge(String),
+    /// Nothing happened: a statement that the decision carried failed in the store.
+    #[error(
+        "not done: a statement for a table beside the log failed: {0}; correct the statement or its data and send the command again"
+    )]
+    Statement(String),
+    /// Nothing happened: the decision carried statements, and the engine keeps no tables.
+    #[error(
+        "not done: its decision changes tables beside the log, and this engine keeps none; open the application on PostgreSQL (`postgres://...`)"
+    )]
+    NoTables,
     /// Nothing happened: the store takes no writes now.
     #[error("not done: partition {partition} is unavailable: {reason}; try again later")]
     Unavailable {

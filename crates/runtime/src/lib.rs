@@ -4,6 +4,7 @@
 // What derives write names this crate by its facade.
 extern crate self as everfold;
 
+mod adopt;
 mod application;
 mod boundary;
 mod decision;
@@ -27,9 +28,10 @@ mod together;
 mod trim;
 mod view;
 
+pub use adopt::{AdoptError, AdoptReport, Adoption, FirstEvents, RowOutcome};
 pub use application::{Application, StartError};
 pub use boundary::{BoundaryRef, Condition, Label, Query, Selection};
-pub use decision::{Context, Decision, Emit, Verdict, emit, reject, reply};
+pub use decision::{Context, Decision, Emit, Verdict, beside, emit, reject, reply};
 pub use entity::{Command, Decide, Entity, Evolve};
 pub use error::{CommandError, QueryError, SendError};
 pub use event::{DecodeError, Event, EventSchema};
@@ -53,6 +55,7 @@ pub use trim::TrimError;
 pub use view::{Ask, IntoKeys, Row, View, ViewRef};
 
 pub use everfold_engine as engine;
+pub use everfold_engine::engine::{Parameter, Statement};
 
 /// What derived code refers to; no part of the interface.
 #[doc(hidden)]

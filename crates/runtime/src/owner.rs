@@ -32,4 +32,4 @@ pub(crate) use router::Router;
 pub use router::Sent;
 pub(crate) use single::{command_digest, context, digest_of, draft, guard, not_json, to_json};
 pub(crate) use snapshot::Loader;
-pub(crate) use work::{Answer, Desk, Draft, Envelope, Heard, Ruling, Work};
+pub(crate) use work::{Answer, Decided, Desk, Draft, Envelope, Heard, Ruling, Work};

@@ -4,7 +4,7 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use everfold_engine::engine::ReadError;
+use everfold_engine::engine::{Parameter, ReadError, Statement};
 use everfold_engine::record::{JSON, Portable};
 use everfold_engine::{Bytes, EntityKey, Offset, Record, Text, Uuid};
 use tokio::sync::oneshot;
@@ -13,7 +13,7 @@ use crate::boundary::{BoundaryIndex, Condition};
 use crate::error::CommandError;
 use crate::event::Event;
 use crate::node::Node;
-use crate::owner::{Answer, Desk, Draft, Envelope, Residents, Ruling, Sent, Work};
+use crate::owner::{Answer, Decided, Desk, Draft, Envelope, Residents, Ruling, Sent, Work};
 use crate::owner::{command_digest, draft, to_json};
 use crate::sending::Sending;
 
@@ -104,6 +104,10 @@ impl Parts {
         self.number(part.len() as u64);
         self.bytes.extend_from_slice(part);
     }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
 }
 
 /// What must be true of a stream for an append to happen.
@@ -134,6 +138,7 @@ impl StreamRef<'_> {
             events,
             expected,
             condition: None,
+            statements: Vec::new(),
         };
         Sending::new(&self.node.router, append)
     }
@@ -157,6 +162,16 @@ pub struct Append {
     pub(crate) events: Vec<NewEvent>,
     pub(crate) expected: Expected,
     pub(crate) condition: Option<Condition>,
+    pub(crate) statements: Vec<Statement>,
+}
+
+impl Sending<Append> {
+    /// And a table beside the log changes with the events; see
+    /// [`Emit::beside`](crate::Emit::beside).
+    pub fn beside(mut self, statement: Statement) -> Self {
+        self.what.statements.push(statement);
+        self
+    }
 }
 
 impl Append {
@@ -195,6 +210,7 @@ impl IntoFuture for Sending<Append> {
             events: append.events,
             expected: append.expected,
             condition: append.condition,
+            statements: append.statements,
             version: 0,
             answer,
         });
@@ -215,6 +231,7 @@ struct Appending {
     events: Vec<NewEvent>,
     expected: Expected,
     condition: Option<Condition>,
+    statements: Vec<Statement>,
     version: u64,
     answer: oneshot::Sender<Result<(u64, Offset), CommandError>>,
 }
@@ -227,6 +244,27 @@ impl Appending {
             content_type: event.content_type.clone(),
             payload: event.payload.clone(),
             ..Portable::new(self.entity[0].clone(), event.event_type.clone())
+        }
+    }
+}
+
+fn write(statement: &Statement, parts: &mut Parts) {
+    parts.part(statement.text.as_bytes());
+    parts.number(statement.parameters.len() as u64);
+    for parameter in &statement.parameters {
+        let mut put = |kind, value: &[u8]| {
+            parts.number(kind);
+            parts.part(value);
+        };
+        match parameter {
+            Parameter::Null => put(0, &[]),
+            Parameter::Bool(value) => put(1, &[u8::from(*value)]),
+            Parameter::Integer(value) => put(2, &value.to_le_bytes()),
+            Parameter::Float(value) => put(3, &value.to_le_bytes()),
+            Parameter::Text(value) => put(4, value.as_bytes()),
+            Parameter::Bytes(value) => put(5, value),
+            Parameter::Time(value) => put(6, &value.0.to_le_bytes()),
+            Parameter::Uuid(value) => put(7, value.as_bytes()),
         }
     }
 }
@@ -257,6 +295,7 @@ impl Work for Appending {
         }
         parts.number(self.events.len() as u64);
         self.events.iter().for_each(|event| event.write(&mut parts));
+        self.statements.iter().for_each(|it| write(it, &mut parts));
         Ok(command_digest("append", &self.entity, &parts.bytes))
     }
 
@@ -306,11 +345,12 @@ impl Work for Appending {
             .is_some()
             .then(|| to_json(&self.version))
             .transpose()?;
-        Ok(Ruling::Decided {
+        Ok(Ruling::Decided(Decided {
             drafts,
-            rejected: false,
+            statements: self.statements.clone(),
             reply,
-        })
+            ..Decided::default()
+        }))
     }
 
     fn evolve(&mut self, residents: &mut Residents) -> Result<(), CommandError> {

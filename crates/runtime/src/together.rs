@@ -3,6 +3,7 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
+use everfold_engine::engine::Statement;
 use everfold_engine::slot::Partition;
 use everfold_engine::{EntityKey, Offset, Text};
 use serde::Serialize;
@@ -15,8 +16,8 @@ use crate::error::{CommandError, SendError};
 use crate::key::Key;
 use crate::node::Node;
 use crate::owner::{
-    Answer, Desk, Draft, Envelope, Residents, Router, Ruling, Sent, Work, context, digest_of,
-    draft, guard, to_json,
+    Answer, Decided, Desk, Draft, Envelope, Residents, Router, Ruling, Sent, Work, context,
+    digest_of, draft, guard, to_json,
 };
 use crate::schema::AnyState;
 use crate::sending::Sending;
@@ -94,14 +95,16 @@ type Change = Box<dyn FnOnce(&mut AnyState) + std::marker::Send>;
 #[must_use = "a decision counts only when it is returned"]
 pub struct Joint<Reply, Rejection> {
     events: Vec<(Result<Draft, CommandError>, Change)>,
+    statements: Vec<Statement>,
     verdict: Result<Reply, Rejection>,
 }
 
 impl<Reply, Rejection> Joint<Reply, Rejection> {
-    /// Accepted; events may be added.
+    /// Accepted; events and statements may be added.
     pub fn reply(reply: Reply) -> Self {
         Self {
             events: Vec::new(),
+            statements: Vec::new(),
             verdict: Ok(reply),
         }
     }
@@ -110,6 +113,7 @@ impl<Reply, Rejection> Joint<Reply, Rejection> {
     pub fn reject(rejection: Rejection) -> Self {
         Self {
             events: Vec::new(),
+            statements: Vec::new(),
             verdict: Err(rejection),
         }
     }
@@ -123,6 +127,12 @@ impl<Reply, Rejection> Joint<Reply, Rejection> {
             }
         });
         self.events.push((draft, change));
+        self
+    }
+
+    /// And a table beside the log changes with it; see [`Emit::beside`](crate::Emit::beside).
+    pub fn beside(mut self, statement: Statement) -> Self {
+        self.statements.push(statement);
         self
     }
 }
@@ -243,6 +253,7 @@ impl<C: DecideTogether> Work for JointWork<C> {
         let remembered = self.envelope.id.is_some();
         self.changes.clear();
         let mut drafts = Vec::with_capacity(joint.events.len());
+        let mut statements = Vec::new();
         let (rejected, reply) = match &joint.verdict {
             Ok(reply) => {
                 for (draft, change) in joint.events {
@@ -258,16 +269,18 @@ impl<C: DecideTogether> Work for JointWork<C> {
                     drafts.push(draft);
                     self.changes.push((member, change));
                 }
+                statements = joint.statements;
                 (false, remembered.then(|| to_json(reply)).transpose()?)
             }
             Err(rejection) => (true, remembered.then(|| to_json(rejection)).transpose()?),
         };
         self.verdict = Some(joint.verdict);
-        Ok(Ruling::Decided {
+        Ok(Ruling::Decided(Decided {
             drafts,
+            statements,
             rejected,
             reply,
-        })
+        }))
     }
 
     fn evolve(&mut self, residents: &mut Residents) -> Result<(), CommandError> {

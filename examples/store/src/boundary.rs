@@ -93,7 +93,7 @@ impl Seen {
     {
         let context = Context::outside(id.as_text(), 0, self.now);
         Ok(match self.customer.decide(command, &context) {
-            Verdict::Accepted { events, reply } => {
+            Verdict::Accepted { events, reply, .. } => {
                 for event in events {
                     self.customer.evolve(&event);
                     let new = NewEvent::of(&event)?;
@@ -113,7 +113,7 @@ impl Seen {
     {
         let context = Context::outside(id.as_text(), 0, self.now);
         match self.order.decide(command, &context) {
-            Verdict::Accepted { events, reply } => {
+            Verdict::Accepted { events, reply, .. } => {
                 for event in events {
                     self.order.evolve(&event);
                     let customer = event.customer().as_text().to_owned();

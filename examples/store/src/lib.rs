@@ -17,6 +17,7 @@ pub mod money;
 pub mod order;
 pub mod placing;
 pub mod reactions;
+pub mod reports;
 #[cfg(test)]
 mod samples;
 #[cfg(feature = "world")]

@@ -28,6 +28,8 @@ pub const PLACES: &[&str] = &[
     "owner: repeated command answered from the table",
     "owner: repeated command waits for its original",
     "owner: settled command of a handler refused",
+    "owner: statement failed",
+    "owner: statements wait for their turn",
     "owner: stored partition state is not usable",
     "owner: stored partition state is of another log",
     "owner: undone after a fault in application code",

@@ -7,9 +7,8 @@ use anyhow::Context;
 use everfold_log::{Directory, Disk, backup};
 use serde_json::json;
 
-use crate::demo::directory::log_in;
 use crate::output::{self, Progress, say};
-use crate::store;
+use crate::place::{self, Choice, Parser};
 
 /// Copies a log to a directory that keeps copies; a second time only what is new.
 ///
@@ -18,8 +17,11 @@ use crate::store;
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Directory of a log, or of the demonstration
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "engine")]
+    data: Option<PathBuf>,
+    /// Not for this
+    #[arg(long, value_name = "ADDRESS", value_parser = Parser, hide = true)]
+    engine: Option<Choice>,
     /// Directory for the backup: an empty or new one, or that of an earlier backup of the same log
     #[arg(value_name = "TO")]
     to: PathBuf,
@@ -28,13 +30,18 @@ pub struct Arguments {
     json: bool,
 }
 
+const INSTEAD: &str = "back it up with pg_dump, or its whole server with pg_basebackup; after a \
+                       restore `everfold adopt` lets it live on";
+
 /// Runs it.
 ///
 /// # Errors
 /// See the messages.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let path = log_in(&arguments.data);
-    store::require_log(&path)?;
+    let (data, engine) = (arguments.data.as_deref(), arguments.engine.as_ref());
+    let path = place::files(data, engine, INSTEAD)?;
+    place::no_database(&arguments.to, INSTEAD)?;
+    place::require_log(&path)?;
     let source = Directory::read_only(&path)
         .with_context(|| format!("{} cannot be read", path.display()))?;
     let to = &arguments.to;

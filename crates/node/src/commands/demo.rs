@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use clap::Subcommand;
 use clap::builder::TypedValueParser;
-use everfold::engine::Timestamp;
+use everfold::engine::world::System;
+use everfold::engine::{Timestamp, World};
 use everfold::{DataClock, Node, NodeOptions, TimerClock};
 use everfold_store::money::Money;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use crate::demo::directory::{self, Directory};
 use crate::demo::figures::{self, Figures};
 use crate::demo::load::{Rules, Tally, load};
 use crate::output::{self, Progress};
+use crate::place::{Choice, Parser, Reached};
 use crate::purchases::{self, History};
 use crate::serve::{self, Stop};
 use crate::store::{self, Form};
@@ -49,7 +51,12 @@ struct Store {
     /// Directory to keep the store in [default: everfold/demo in the user's data directory]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Empty the directory first; only one that the demonstration made
+    /// Database to keep the log in, postgres://user:password@host/database?schema=NAME, whose schema is
+    /// made if it is absent; or postgres for a private server, started from the installed binaries
+    /// [default: the embedded log in the directory]
+    #[arg(long, value_name = "ADDRESS", value_parser = Parser)]
+    engine: Option<Choice>,
+    /// Empty the directory and the log first; only one that the demonstration made
     #[arg(long)]
     fresh: bool,
     /// Purchase history to play, plain or packed with gzip [default: the one in this program]
@@ -147,7 +154,9 @@ fn play(arguments: &Store) -> anyhow::Result<()> {
         Some(path) => path.clone(),
         None => directory::default_path("demo")?,
     };
-    let mut directory = Directory::take(&path, settings, arguments.fresh)?;
+    let engine = arguments.engine.clone();
+    let mut directory = Directory::take(&path, settings, engine, arguments.fresh)?;
+    let reached = Reached::to_write(directory.place())?;
     let runtime = tokio::runtime::Runtime::new()?;
     // Deadlines of the history run in its own time, as far as it is played.
     let clock = DataClock::at(Timestamp(0));
@@ -156,11 +165,16 @@ fn play(arguments: &Store) -> anyhow::Result<()> {
         ..NodeOptions::default()
     };
     runtime.block_on(async {
-        let node = store::open_in(Form::Choreography, &directory.log(), options).await?;
+        let world: Arc<dyn World> = System::current();
+        let log = directory.open(&reached, world.clone()).await?;
+        let application = Form::Choreography.application();
+        let node = store::open_on(application, log, world, options).await?;
         let shown = show(arguments, &mut directory, &node, &clock, history, begin).await;
         node.close().await;
         shown
-    })
+    })?;
+    drop(runtime);
+    reached.close()
 }
 
 async fn show(

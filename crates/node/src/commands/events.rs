@@ -12,7 +12,6 @@ use crate::client::{Server, escaped};
 use crate::inspect::events::{self, Asked, Wanted};
 use crate::inspect::{begin, record};
 use crate::output;
-use crate::store;
 
 /// Prints events in the order in which they were recorded.
 #[derive(clap::Args)]
@@ -33,7 +32,7 @@ pub struct Arguments {
     /// End after so many
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Go on with what happens from now on; with --url only
+    /// Go on with what happens from now on; of a server or a database
     #[arg(long, conflicts_with = "data")]
     follow: bool,
     /// Print one JSON object per event, with all its fields
@@ -69,16 +68,19 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
             })
         });
     }
-    let path = arguments.source.directory();
+    let reached = arguments.source.reach()?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let log = runtime.block_on(store::look_at_log(&path))?;
+    let log = runtime.block_on(reached.look())?;
     let partitions = log.identity().layout.partitions;
     if let Some(partition) = arguments.partition.filter(|asked| *asked >= partitions) {
         bail!("there is no partition {partition}: this log has {partitions}, counted from 0");
     }
     print(&arguments, |after, limit| {
         runtime.block_on(read(&arguments, &*log, after, limit))
-    })
+    })?;
+    runtime.block_on(log.close());
+    drop(runtime);
+    reached.close()
 }
 
 fn print(

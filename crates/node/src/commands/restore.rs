@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::failure::refused;
 use crate::output::{self, Progress, say};
+use crate::place::{self, Choice, Parser};
 
 /// Makes a log of a backup, and verifies all of it before it can be opened.
 #[derive(clap::Args)]
@@ -17,19 +18,29 @@ pub struct Arguments {
     #[arg(value_name = "FROM")]
     from: PathBuf,
     /// Directory for the log, empty or new
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "engine")]
+    data: Option<PathBuf>,
+    /// Not for this
+    #[arg(long, value_name = "ADDRESS", value_parser = Parser, hide = true)]
+    engine: Option<Choice>,
     /// Print what was done as one JSON object
     #[arg(long)]
     json: bool,
 }
+
+const INSTEAD: &str = "restore what pg_dump or pg_basebackup made with pg_restore or as its server's \
+                       data, then `everfold adopt` lets the log live on";
 
 /// Runs it.
 ///
 /// # Errors
 /// The backup is damaged, or see the messages.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let (from, data) = (&arguments.from, &arguments.data);
+    let (data, engine) = (arguments.data.as_deref(), arguments.engine.as_ref());
+    place::files(data, engine, INSTEAD)?;
+    let from = &arguments.from;
+    place::no_database(from, INSTEAD)?;
+    let data = data.unwrap_or(from);
     let source = Directory::read_only(from).map_err(|error| {
         refused(format!(
             "{} cannot be read ({error}); give the directory that `everfold backup` wrote to",

@@ -223,7 +223,7 @@ fn run_act(act: &Act, operation: Operation) -> anyhow::Result<()> {
     let key = act.instance.key()?;
     let Some(url) = &act.source.url else {
         return Err(refused(
-            "only the process that has a directory open acts on its sagas; serve it with \
+            "only the process that has a log open acts on its sagas; serve it with \
              `everfold serve --form saga --data DIR`, and give the server's address with --url",
         ));
     };

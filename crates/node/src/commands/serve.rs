@@ -2,21 +2,32 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use clap::ArgGroup;
 use everfold::NodeOptions;
+use everfold::engine::World;
+use everfold::engine::world::System;
 
-use crate::demo::directory::log_in;
-use crate::serve;
+use crate::place::{Choice, Parser, Place, Reached};
 use crate::store::{self, Form};
+use crate::{production, serve};
 
-/// Serves the store of a directory over HTTP, with a page to look into it, until Ctrl-C.
+/// Serves the store of a directory or a database over HTTP, with a page to look into it, until
+/// Ctrl-C.
 ///
 /// Only this machine can reach it: there is no authentication.
 #[derive(clap::Args)]
+#[command(group(ArgGroup::new("place").required(true).multiple(true).args(["data", "engine"])))]
 pub struct Arguments {
     /// Directory of the store; made if it is absent
     #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    data: Option<PathBuf>,
+    /// Database to keep the store in instead, postgres://user:password@host/database?schema=NAME,
+    /// whose schema is made if it is absent; or postgres for a private server, started from the
+    /// installed binaries, in the directory's folder postgres
+    #[arg(long, value_name = "ADDRESS", value_parser = Parser)]
+    engine: Option<Choice>,
     /// Address to listen on; the next free port if it is taken, any free port for port 0
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4600")]
     listen: SocketAddr,
@@ -25,6 +36,9 @@ pub struct Arguments {
     /// those that are decided. For such an order it may reserve credit anew, and give it back
     #[arg(long, value_enum, default_value_t)]
     form: Form,
+    /// Refuse to serve from where an acknowledged event could be lost; `everfold doctor` says more
+    #[arg(long)]
+    production: bool,
 }
 
 /// Runs it.
@@ -34,17 +48,27 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     // Before anything is made or opened.
     serve::check(arguments.listen)?;
+    let place = Place::named(arguments.engine.as_ref(), arguments.data.as_deref())?;
+    let reached = Reached::to_write(place)?;
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(async {
-        let node = store::open_in(
-            arguments.form,
-            &log_in(&arguments.data),
-            NodeOptions::default(),
-        )
-        .await?;
-        let api = everfold_store::http::router(node.clone());
-        let served = serve::serve(node.clone(), api, arguments.listen).await;
-        node.close().await;
-        served
-    })
+    runtime.block_on(serve_from(&arguments, &reached))?;
+    drop(runtime);
+    reached.close()
+}
+
+async fn serve_from(arguments: &Arguments, reached: &Reached) -> anyhow::Result<()> {
+    let world: Arc<dyn World> = System::current();
+    let engine = reached.open(world.clone()).await?;
+    if arguments.production
+        && let Err(refused) = production::check(&engine.doctor())
+    {
+        engine.close().await;
+        return Err(refused);
+    }
+    let application = arguments.form.application();
+    let node = store::open_on(application, engine, world, NodeOptions::default()).await?;
+    let api = everfold_store::http::router(node.clone());
+    let served = serve::serve(node.clone(), api, arguments.listen).await;
+    node.close().await;
+    served
 }

@@ -7,8 +7,8 @@ use everfold::NodeOptions;
 use everfold::engine::{EntityKey, Timestamp};
 use serde_json::json;
 
-use crate::demo::directory::log_in;
 use crate::output;
+use crate::place::{self, Choice, Parser, Place, Reached};
 use crate::store::{self, Form};
 
 /// Lets go of history. Nothing goes but what a baseline stands for, which is written first: states
@@ -17,8 +17,11 @@ use crate::store::{self, Form};
 #[command(group(ArgGroup::new("what").required(true).args(["before", "entity"])))]
 pub struct Arguments {
     /// Directory of a store, or of the demonstration, that nobody has open
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "engine")]
+    data: Option<PathBuf>,
+    /// Not for this
+    #[arg(long, value_name = "ADDRESS", value_parser = Parser, hide = true)]
+    engine: Option<Choice>,
     /// Everything recorded before a day or a time in UTC, as far as whole segments end before; not
     /// the last day, whose commands may be repeated
     #[arg(long, value_name = "TIME")]
@@ -34,16 +37,24 @@ pub struct Arguments {
     json: bool,
 }
 
+const INSTEAD: &str = "nothing is trimmed there; keep old rows on cheaper storage, in a tablespace";
+
 /// Runs it.
 ///
 /// # Errors
 /// See the messages.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let path = log_in(&arguments.data);
-    store::require_log(&path)?;
+    let (data, engine) = (arguments.data.as_deref(), arguments.engine.as_ref());
+    let path = place::files(data, engine, INSTEAD)?;
+    let reached = Reached::to_look_at(Place::Directory(path))?;
     let runtime = tokio::runtime::Runtime::new()?;
     let trimmed = runtime.block_on(async {
-        let node = store::open_in(arguments.form, &path, NodeOptions::default()).await?;
+        let node = store::open(
+            arguments.form.application(),
+            &reached,
+            NodeOptions::default(),
+        )
+        .await?;
         node.caught_up().await?;
         let trimmed = match (&arguments.before, &arguments.entity) {
             (Some(time), _) => node.trim_before(*time).await,

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use everfold_log::{Damage, Directory, Disk, Verified, is_backup, verify, verify_backup};
 use serde_json::{Value, json};
 
-use crate::demo::directory::log_in;
 use crate::failure::{Damaged, NotLookedAt, refused};
 use crate::output::{self, Progress, say};
-use crate::store;
+use crate::place::{self, Choice, Parser};
 
 /// Checks every checksum, every record, every link of the hash chain, every version and every index.
 ///
@@ -20,12 +19,18 @@ use crate::store;
 #[command(after_help = EXIT_CODES)]
 pub struct Arguments {
     /// Directory of a log, of the demonstration, or of a backup
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "engine")]
+    data: Option<PathBuf>,
+    /// Not for this
+    #[arg(long, value_name = "ADDRESS", value_parser = Parser, hide = true)]
+    engine: Option<Choice>,
     /// Print the report as one JSON object
     #[arg(long)]
     json: bool,
 }
+
+const INSTEAD: &str = "its server answers for its pages: initdb --data-checksums, pg_amcheck, and \
+                       pg_verifybackup for a pg_basebackup";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -38,7 +43,8 @@ Exit codes:
 /// # Errors
 /// Damage, or see the messages.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let path = log_in(&arguments.data);
+    let (data, engine) = (arguments.data.as_deref(), arguments.engine.as_ref());
+    let path = place::files(data, engine, INSTEAD).map_err(|error| error.context(NotLookedAt))?;
     let verified = look(&path).map_err(|error| error.context(NotLookedAt))?;
     let torn = verified.torn.as_ref();
     if arguments.json {
@@ -105,7 +111,7 @@ fn look(path: &Path) -> anyhow::Result<Verified> {
         let disk: Arc<dyn Disk> = Arc::new(disk);
         verify_backup(&disk, &mut tell)?
     } else {
-        store::require_log(path)?;
+        place::require_log(path)?;
         verify(&disk, &mut tell)?
     };
     progress.finish();

@@ -5,16 +5,20 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use everfold_postgres::server::PrivateServer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::refused;
+use crate::place::{self, Choice, PRIVATE, Place};
+
+mod begun;
 
 const MARKER: &str = "everfold-demo.json";
 const NEW_MARKER: &str = "everfold-demo.json.new";
 const LOCK: &str = "everfold-demo.lock";
 /// The log lies in a directory of its own name.
-const LOG: &str = "main";
+pub(crate) const LOG: &str = "main";
 
 /// What a directory was loaded with; another run has to ask for the same.
 pub trait Settings: Clone + Serialize + DeserializeOwned {
@@ -32,6 +36,15 @@ struct Head {
     /// Markers without it are of the store, once the only demonstration.
     #[serde(default = "store")]
     demo: String,
+    /// Where the log is if not in the directory: `--engine`, without a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    engine: Option<String>,
+    /// The incarnation of that log, once it is known to be ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+    /// What is in that log is to go.
+    #[serde(default)]
+    emptying: bool,
 }
 
 fn store() -> String {
@@ -48,23 +61,32 @@ struct Marker<S> {
     complete: bool,
 }
 
-const FORMAT: u32 = 1;
+/// All versions read the first; the second is of a log that is elsewhere, which earlier ones would
+/// not look for.
+const FORMATS: [u32; 2] = [1, 2];
 
 /// A directory of a demonstration, locked against a second one.
 pub struct Directory<S> {
     path: PathBuf,
-    settings: S,
-    complete: bool,
+    engine: Option<Choice>,
+    marker: Marker<S>,
     _lock: File,
 }
 
 impl<S: Settings> Directory<S> {
     /// Takes a directory for these settings: an empty or absent one, or one that was begun with the
-    /// same. `fresh` empties one of the demonstration first.
+    /// same. `fresh` empties one of the demonstration first; a log that is elsewhere is emptied when
+    /// it is opened.
     ///
     /// # Errors
     /// It holds something else, was begun with other settings, or is in use.
-    pub fn take(path: &Path, settings: S, fresh: bool) -> anyhow::Result<Self> {
+    pub fn take(
+        path: &Path,
+        settings: S,
+        engine: Option<Choice>,
+        fresh: bool,
+    ) -> anyhow::Result<Self> {
+        place::no_database(path, "name it with --engine, and a directory with --data")?;
         let shown = path.display();
         fs::create_dir_all(path)
             .with_context(|| format!("{shown} cannot be made; choose another with --data"))?;
@@ -73,45 +95,50 @@ impl<S: Settings> Directory<S> {
         let lock = lock(path)?;
         // Whoever had the lock until now may have gone on.
         let mut marker = survey(path)?;
+        let asked = Marker::new(settings, engine.as_ref());
         if fresh {
-            empty(path)?;
-            marker = None;
-        }
-        let (settings, complete) = match marker {
-            None => {
-                write(path, &settings, false)?;
-                (settings, false)
+            let before = marker.take().map(|marker| marker.head);
+            empty(path, before.as_ref())?;
+            marker = before.and_then(|before| asked.emptying(before));
+            if let Some(marker) = &marker {
+                write(path, marker)?;
             }
-            Some(Marker {
-                settings: there,
-                complete,
-                ..
-            }) => {
-                compare(path, &there, &settings)?;
-                (there, complete)
+        }
+        let marker = match marker {
+            None => {
+                write(path, &asked)?;
+                asked
+            }
+            Some(marker) => {
+                compare(path, &marker, &asked)?;
+                marker
             }
         };
         Ok(Self {
             path: path.to_owned(),
-            settings,
-            complete,
+            engine,
+            marker,
             _lock: lock,
         })
     }
 
     /// Where the log lies.
-    pub fn log(&self) -> PathBuf {
-        self.path.join(LOG)
+    pub fn place(&self) -> Place {
+        match &self.engine {
+            None => Place::Directory(self.path.join(LOG)),
+            Some(Choice::Private) => Place::Private(self.path.join(PRIVATE)),
+            Some(Choice::Database(address)) => Place::Database(address.clone()),
+        }
     }
 
     /// What it was begun with.
     pub fn settings(&self) -> &S {
-        &self.settings
+        &self.marker.settings
     }
 
     /// Whether everything was loaded.
     pub fn is_complete(&self) -> bool {
-        self.complete
+        self.marker.complete
     }
 
     /// Notes that everything was loaded.
@@ -119,18 +146,49 @@ impl<S: Settings> Directory<S> {
     /// # Errors
     /// What the system says.
     pub fn complete(&mut self) -> anyhow::Result<()> {
-        self.complete = true;
-        write(&self.path, &self.settings, true)
+        self.marker.complete = true;
+        write(&self.path, &self.marker)
     }
 }
 
-/// The log in a directory that somebody names: the directory itself, or the demonstration's.
-pub fn log_in(path: &Path) -> PathBuf {
-    if path.join(MARKER).is_file() {
-        path.join(LOG)
-    } else {
-        path.to_owned()
+impl<S: Settings> Marker<S> {
+    fn new(settings: S, engine: Option<&Choice>) -> Self {
+        let head = Head {
+            format: FORMATS[usize::from(engine.is_some())],
+            demo: S::DEMO.to_owned(),
+            engine: engine.map(Choice::to_string),
+            log: None,
+            emptying: false,
+        };
+        Self {
+            head,
+            settings,
+            complete: false,
+        }
     }
+
+    /// The same over a database that a marker before this one was about, and that is to be emptied.
+    fn emptying(&self, before: Head) -> Option<Self> {
+        let engine = before.engine?;
+        let same = self.head.engine.as_ref() == Some(&engine) && engine != PRIVATE;
+        same.then(|| Self {
+            head: Head {
+                engine: Some(engine),
+                emptying: true,
+                ..before
+            },
+            settings: self.settings.clone(),
+            complete: false,
+        })
+    }
+}
+
+/// Where the demonstration of a directory keeps its log, if the directory is one's; and if that is not
+/// in the directory, what `--engine` was.
+pub fn engine_of(path: &Path) -> Option<Option<String>> {
+    let bytes = fs::read(path.join(MARKER)).ok()?;
+    let head = serde_json::from_slice::<Head>(&bytes);
+    Some(head.ok().and_then(|head| head.engine))
 }
 
 /// Below the user's data directory, under a name.
@@ -162,7 +220,7 @@ fn survey<S: Settings>(path: &Path) -> anyhow::Result<Option<Marker<S>>> {
                 ))
             };
             let head: Head = serde_json::from_slice(&bytes).map_err(strange)?;
-            if head.format != FORMAT {
+            if !FORMATS.contains(&head.format) {
                 return Err(refused(format!(
                     "{shown} is of another version of the demonstration (format {}); name another \
                      directory with --data",
@@ -225,7 +283,10 @@ fn in_use(path: &Path) -> anyhow::Error {
 }
 
 /// Removes the log of a directory that is ours and locked, then the marker.
-fn empty(path: &Path) -> anyhow::Result<()> {
+fn empty(path: &Path, before: Option<&Head>) -> anyhow::Result<()> {
+    if before.is_some_and(|before| before.engine.as_deref() == Some(PRIVATE)) {
+        PrivateServer::remove(&path.join(PRIVATE))?;
+    }
     // Another command may have the log open without being a demonstration.
     let log = path.join(LOG);
     if let Ok(file) = File::options().write(true).open(log.join("lock"))
@@ -243,8 +304,16 @@ fn empty(path: &Path) -> anyhow::Result<()> {
     removed.with_context(|| format!("{} cannot be emptied", path.display()))
 }
 
-fn compare<S: Settings>(path: &Path, there: &S, asked: &S) -> anyhow::Result<()> {
-    let differences = there.differences(asked);
+fn compare<S: Settings>(path: &Path, there: &Marker<S>, asked: &Marker<S>) -> anyhow::Result<()> {
+    let mut differences = there.settings.differences(&asked.settings);
+    if there.head.engine != asked.head.engine {
+        let shown = |engine: &Option<String>| match engine {
+            Some(engine) => format!("--engine {engine}"),
+            None => "the embedded log".to_owned(),
+        };
+        let (there, asked) = (shown(&there.head.engine), shown(&asked.head.engine));
+        differences.push(format!("{there}, not {asked}"));
+    }
     if differences.is_empty() {
         return Ok(());
     }
@@ -257,17 +326,8 @@ fn compare<S: Settings>(path: &Path, there: &S, asked: &S) -> anyhow::Result<()>
 }
 
 /// Writes the marker: a crash leaves the old one or the new one.
-fn write<S: Settings>(path: &Path, settings: &S, complete: bool) -> anyhow::Result<()> {
-    let head = Head {
-        format: FORMAT,
-        demo: S::DEMO.to_owned(),
-    };
-    let marker = Marker {
-        head,
-        settings: settings.clone(),
-        complete,
-    };
-    let json = serde_json::to_vec(&marker)?;
+fn write<S: Settings>(path: &Path, marker: &Marker<S>) -> anyhow::Result<()> {
+    let json = serde_json::to_vec(marker)?;
     let (new, target) = (path.join(NEW_MARKER), path.join(MARKER));
     let written = File::create(&new).and_then(|mut file| {
         file.write_all(&json)?;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use everfold::engine::Timestamp;
-use everfold::{Command, CommandError, Decide, EntityRef, Node, SendError, View};
+use everfold::engine::world::new_id;
+use everfold::{Command, Decide, EntityRef, Node, SendError, View};
 use everfold_store::customer::{Customer, CustomerId, Open};
 use everfold_store::money::Money;
 use everfold_store::order::{
@@ -19,6 +20,7 @@ use everfold_store::order::{
 use everfold_store::views::{CustomerRow, OrderLine, customer_history};
 use tokio::task::JoinSet;
 
+use crate::demo::patience::answered;
 use crate::purchases::{History, Purchase};
 
 /// An answer that takes longer than this does not come any more.
@@ -172,11 +174,8 @@ impl Loader {
         let available = reserved.and_then(|sum| self.rules.credit_limit.checked_sub(sum));
         let available = available.context("what is reserved is no amount")?;
         let customer = self.node.entity::<Customer>(id.clone());
-        let released = customer
-            .until(PATIENCE, move |customer| {
-                (customer.available() >= available).then_some(())
-            })
-            .await;
+        let free = move |customer: &Customer| (customer.available() >= available).then_some(());
+        let released = answered(|| customer.until(PATIENCE, free)).await;
         released.context("the credit of a paid order is not released")
     }
 
@@ -204,11 +203,9 @@ impl Loader {
             state = Some(accepted(self.send(&order, place, purchase.date).await)?);
         }
         if state == Some(OrderState::Pending) {
-            let decided = order
-                .until(PATIENCE, |order| {
-                    Some(order.state()).filter(|state| *state != OrderState::Pending)
-                })
-                .await;
+            let decision =
+                |order: &Order| Some(order.state()).filter(|state| *state != OrderState::Pending);
+            let decided = answered(|| order.until(PATIENCE, decision)).await;
             state = Some(decided.with_context(|| format!("{name} is not decided"))?);
         }
         match state {
@@ -218,7 +215,7 @@ impl Loader {
         }
     }
 
-    /// Sends a command until there is room for it.
+    /// Sends a command until it is answered.
     async fn send<E, C>(
         &self,
         entity: &EntityRef<'_, E>,
@@ -229,17 +226,10 @@ impl Loader {
         E: Decide<C>,
         C: Command + Clone,
     {
-        loop {
-            match entity.send(command.clone()).at(at).by("demo").await {
-                Err(SendError::Failed(CommandError::Overloaded(_))) => {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                answer => {
-                    self.tally.commands.fetch_add(1, Ordering::Relaxed);
-                    return answer.map(|sent| sent.reply);
-                }
-            }
-        }
+        let id = new_id(self.node.world().as_ref());
+        let answer = answered(|| entity.send(command.clone()).at(at).by("demo").id(id)).await;
+        self.tally.commands.fetch_add(1, Ordering::Relaxed);
+        answer.map(|sent| sent.reply)
     }
 }
 

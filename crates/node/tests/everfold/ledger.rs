@@ -8,7 +8,7 @@ use crate::crash::{Moments, killed_after};
 use crate::running::{Place, answer, refused, run};
 
 /// The arguments of a small run in a directory.
-fn arguments<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn arguments<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     seeded("7", data, more)
 }
 
@@ -55,9 +55,10 @@ fn comparable(figures: &Value) -> Value {
 
 /// The transfers that left an account and have not come back, and those that came to an account, as
 /// the log has them.
-fn moved(data: &str) -> (Vec<String>, Vec<String>) {
+fn moved(place: &[&str]) -> (Vec<String>, Vec<String>) {
     let events = |kind: &str| -> Vec<String> {
-        let output = run(&["events", "--data", data, "--type", kind, "--json"]);
+        let asked = ["events", "--type", kind, "--json"];
+        let output = run(&[&asked, place].concat());
         assert!(output.status.success());
         let text = String::from_utf8(output.stdout).unwrap();
         let events = text.lines().map(|line| {
@@ -76,6 +77,13 @@ fn moved(data: &str) -> (Vec<String>, Vec<String>) {
 
 /// A finished directory: all transfers are decided, each once, and the books balance.
 fn check(data: &str, figures: &Value) {
+    check_books(&["--data", data], figures);
+    let verified = answer(&["verify", "--json", "--data", data]);
+    assert_eq!(verified["damage"].as_array().unwrap().len(), 0);
+}
+
+/// The same of a finished ledger anywhere.
+pub(crate) fn check_books(place: &[&str], figures: &Value) {
     let count = |name: &str| figures[name].as_u64().unwrap();
     assert_eq!(count("transfers"), 1500);
     assert_eq!(count("accepted") + count("rejected"), 1500);
@@ -89,13 +97,11 @@ fn check(data: &str, figures: &Value) {
     assert_eq!((count("accounts"), count("closed")), (60, 1));
     assert_eq!(figures["debits"], figures["credits"]);
     assert_eq!(figures["in_transit"], "0");
-    let (left, came) = moved(data);
+    let (left, came) = moved(place);
     let distinct = |transfers: &[String]| transfers.iter().cloned().collect::<BTreeSet<_>>();
     assert_eq!(left.len() as u64, count("accepted"));
     assert_eq!(distinct(&left).len(), left.len());
     assert_eq!((came.len(), distinct(&came)), (left.len(), distinct(&left)));
-    let verified = answer(&["verify", "--json", "--data", data]);
-    assert_eq!(verified["damage"].as_array().unwrap().len(), 0);
 }
 
 #[test]

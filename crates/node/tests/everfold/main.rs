@@ -11,6 +11,7 @@ mod http;
 mod inspect;
 mod ledger;
 mod model;
+mod postgres;
 mod running;
 mod sagas;
 mod sim;

@@ -5,6 +5,9 @@ create table {schema}.log (
     name text not null,
     site text not null,
     incarnation uuid not null,
+    -- The incarnation that the log was created with: records are stored relative to it, whatever the
+    -- log is adopted as later.
+    original uuid not null,
     layout integer not null,
     partitions integer not null,
     chained boolean not null,

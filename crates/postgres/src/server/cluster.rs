@@ -111,6 +111,25 @@ impl Cluster {
         renamed.map_err(failed(&unfinished, "cannot be renamed"))
     }
 
+    /// Removes the directory and everything in it.
+    pub(super) fn remove(self) -> Result<(), ServerError> {
+        // Without a version there is no server in it, should this be interrupted.
+        let gone = fs::rename(self.data(), self.directory.join(UNFINISHED));
+        match gone {
+            Err(error)
+                if !matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty
+                ) =>
+            {
+                return Err(failed(&self.data(), "cannot be removed")(error));
+            }
+            _ => {}
+        }
+        let removed = fs::remove_dir_all(&self.directory);
+        removed.map_err(failed(&self.directory, "cannot be removed"))
+    }
+
     /// A program of PostgreSQL on a directory, under the right user, with `-D` given.
     ///
     /// That user need not be able to reach the directory, which may lie in somebody's home: it is

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use everfold_engine::engine::{AppendError, Appended, Parameter, Refusal, Statement};
-use everfold_engine::{Bytes, Engine, Partition, Timestamp, Uuid};
+use everfold_engine::{Bytes, Partition, Timestamp, Uuid};
 use everfold_postgres::Postgres;
 use tokio_postgres::Client;
 

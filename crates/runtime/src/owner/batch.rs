@@ -1,5 +1,6 @@
 //! Units on their way into the log.
 
+use everfold_engine::engine::Statement;
 use everfold_engine::record::{Dot, Link, Record};
 use everfold_engine::time::{HybridTime, Stamp};
 use everfold_engine::{EntityKey, Uuid};
@@ -39,6 +40,8 @@ pub(crate) struct Batch {
     /// The clock before its first record.
     pub(crate) before: Clock,
     pub(crate) records: Vec<Record>,
+    /// Of its only unit.
+    pub(crate) statements: Vec<Statement>,
     pub(crate) bytes: usize,
     pub(crate) pending: Vec<Pending>,
     /// Some answer needs a proof of ownership.
@@ -59,6 +62,7 @@ impl Batch {
             number,
             before,
             records: Vec::new(),
+            statements: Vec::new(),
             bytes: 0,
             pending: Vec::new(),
             fenced: false,
@@ -76,6 +80,11 @@ impl Batch {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.pending.is_empty()
+    }
+
+    /// How much of it may be at fault if it is refused: reads carry nothing.
+    pub(crate) fn units(&self) -> usize {
+        self.pending.iter().filter(|it| !it.is_read).count()
     }
 
     /// The pending command with this id.

@@ -68,7 +68,8 @@ pub(super) struct Serving {
     pub(super) flight: Option<(Batch, Flight)>,
     /// Shrinks while the engine refuses batches, to find the unit at fault.
     pub(super) most_units: usize,
-    /// The next unit does not fit the open batch.
+    /// Nothing more may join the open batch: the next unit does not fit, or what is there has
+    /// statements and goes alone.
     pub(super) full: bool,
     /// Nothing may be decided before the batch on its way has landed.
     pub(super) halted: bool,
@@ -264,11 +265,7 @@ impl Serving {
         let nowhere = EntityKey::new("", "");
         let place = work.entities().first().cloned().unwrap_or(nowhere);
         match super::guard(&place, || work.decide(&desk)).flatten() {
-            Ok(Ruling::Decided {
-                drafts,
-                rejected,
-                reply,
-            }) => self.take_unit(work, id, drafts, rejected, reply, now),
+            Ok(Ruling::Decided(decided)) => self.take_unit(work, id, decided, now),
             Ok(Ruling::Baseline { state, version }) => {
                 self.take_baseline(work, state, version, now)
             }
@@ -378,10 +375,15 @@ impl Serving {
         let mut batch = std::mem::replace(&mut self.open, next);
         let (engine, partition, epoch) = (self.engine.clone(), self.partition, self.epoch);
         let records = std::mem::take(&mut batch.records);
+        let statements = std::mem::take(&mut batch.statements);
         let (number, fenced) = (batch.number, batch.fenced);
         let flight: Flight = Box::pin(async move {
             if !records.is_empty() {
-                let batch = engine::Batch::new(number, records);
+                let batch = engine::Batch {
+                    id: number,
+                    records,
+                    statements,
+                };
                 engine.append(partition, epoch, batch).await.map(Some)
             } else if fenced {
                 engine

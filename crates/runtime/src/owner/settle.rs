@@ -106,10 +106,11 @@ impl Serving {
     /// Nothing of the batch exists, nor of what was decided after it. Drops all of it and decides
     /// the commands again in order; no answer has left.
     fn refused(&mut self, batch: Batch, refusal: Refusal) {
-        let units = batch.pending.len();
+        let units = batch.units();
         self.flight = None;
         self.world.reached(match refusal.is_of_store() {
             true => "owner: batch refused by the store",
+            false if matches!(refusal, Refusal::Statement(_)) => "owner: statement failed",
             false if units <= 1 => "owner: unit refused alone",
             false => "owner: refused batch halved and decided again",
         });
@@ -123,10 +124,10 @@ impl Serving {
             again.extend(self.undo_open());
             for work in failed.into_iter().flat_map(Pending::into_work) {
                 let reason = refusal.to_string();
-                work.answer(Answer::Failed(if refusal.is_of_store() {
-                    CommandError::Unavailable { partition, reason }
-                } else {
-                    CommandError::TooLarge(reason)
+                work.answer(Answer::Failed(match &refusal {
+                    Refusal::Statement(why) => CommandError::Statement(why.clone()),
+                    _ if refusal.is_of_store() => CommandError::Unavailable { partition, reason },
+                    _ => CommandError::TooLarge(reason),
                 }));
             }
             self.requeue(again);

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::work::{Answer, Desk, Draft, Envelope, Ruling, Work};
+use super::work::{Answer, Decided, Desk, Draft, Envelope, Ruling, Work};
 use crate::decision::{Context, Verdict};
 use crate::entity::{Command, Decide};
 use crate::error::{CommandError, SendError};
@@ -71,7 +71,11 @@ impl<E: Decide<C>, C: Command> Work for Single<E, C> {
         let verdict = guard(key, || state.decide(&self.command, &context))?;
         let remembered = self.envelope.id.is_some();
         match verdict {
-            Verdict::Accepted { events, reply } => {
+            Verdict::Accepted {
+                events,
+                statements,
+                reply,
+            } => {
                 let drafts = events
                     .iter()
                     .map(|event| draft(key.clone(), event))
@@ -79,21 +83,22 @@ impl<E: Decide<C>, C: Command> Work for Single<E, C> {
                 let body = remembered.then(|| to_json(&reply)).transpose()?;
                 self.events = events;
                 self.verdict = Some(Ok(reply));
-                Ok(Ruling::Decided {
+                Ok(Ruling::Decided(Decided {
                     drafts,
+                    statements,
                     rejected: false,
                     reply: body,
-                })
+                }))
             }
             Verdict::Rejected(rejection) => {
                 let body = remembered.then(|| to_json(&rejection)).transpose()?;
                 self.events.clear();
                 self.verdict = Some(Err(rejection));
-                Ok(Ruling::Decided {
-                    drafts: Vec::new(),
+                Ok(Ruling::Decided(Decided {
                     rejected: true,
                     reply: body,
-                })
+                    ..Decided::default()
+                }))
             }
         }
     }

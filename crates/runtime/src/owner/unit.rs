@@ -1,5 +1,6 @@
 //! Decided units become records of the open batch.
 
+use everfold_engine::engine::Statement;
 use everfold_engine::record::{Dot, Kind, Link, Local, Portable, Record, Reply, Unit};
 use everfold_engine::time::Stamp;
 use everfold_engine::world::new_id;
@@ -7,7 +8,7 @@ use everfold_engine::{Bytes, EntityKey, Offset, Text, Timestamp};
 
 use super::known::Entry;
 use super::serve::{Identified, Serving};
-use super::work::{Answer, Draft, Envelope, Work};
+use super::work::{Answer, Decided, Draft, Envelope, Work};
 use crate::error::CommandError;
 
 impl Serving {
@@ -15,18 +16,27 @@ impl Serving {
         &mut self,
         mut work: Box<dyn Work>,
         id: Option<Identified>,
-        drafts: Vec<Draft>,
-        rejected: bool,
-        reply: Option<Bytes>,
+        decided: Decided,
         now: Timestamp,
     ) -> Result<(), Box<dyn Work>> {
-        let bytes = match self.check_limits(work.envelope(), &drafts, reply.as_ref()) {
+        let bytes = match self.check(work.envelope(), &decided) {
             Ok(bytes) => bytes,
             Err(error) => {
                 work.answer(Answer::Failed(error));
                 return Ok(());
             }
         };
+        let Decided {
+            drafts,
+            statements,
+            rejected,
+            reply,
+        } = decided;
+        let alone = !statements.is_empty();
+        if alone && !self.open.is_empty() {
+            self.world.reached("owner: statements wait for their turn");
+            return Err(work);
+        }
         let records = self.open.records.len() + drafts.len().max(1);
         let over = self.open.bytes + bytes > self.limits.batch_bytes;
         if !self.open.records.is_empty() && (over || records > self.limits.batch_records) {
@@ -43,13 +53,16 @@ impl Serving {
             body,
             source: work.envelope().source.clone(),
         });
-        if drafts.is_empty() && answer.is_none() {
+        if drafts.is_empty() && answer.is_none() && !alone {
             self.open.fenced = true;
         }
         let changed: Vec<EntityKey> = distinct(&drafts);
         let unused = self.unused(work.entities());
+        self.open.statements = statements;
         let due = self.write(work.as_ref(), drafts, answer, now);
         self.open.bytes += bytes;
+        // If a statement fails, nobody else's command may fail with it.
+        self.full |= alone;
         if let Some(id) = &id {
             let entry = Entry {
                 digest: id.digest as u64,
@@ -73,20 +86,26 @@ impl Serving {
         Ok(())
     }
 
-    /// The bytes of a unit, counted as every engine counts them.
-    fn check_limits(
-        &self,
-        envelope: &Envelope,
-        drafts: &[Draft],
-        reply: Option<&Bytes>,
-    ) -> Result<usize, CommandError> {
+    /// The bytes of a unit, counted as every engine counts them, if the engine can take it.
+    fn check(&self, envelope: &Envelope, decided: &Decided) -> Result<usize, CommandError> {
+        let Decided {
+            drafts,
+            statements,
+            reply,
+            ..
+        } = decided;
+        if !statements.is_empty() && !self.engine.runs_statements() {
+            return Err(CommandError::NoTables);
+        }
         let limits = self.limits;
         let each = envelope.principal.len() + envelope.trace.len();
-        let records = drafts.len().max(usize::from(reply.is_some()));
+        let has_outcome = reply.is_some() || !statements.is_empty();
+        let records = drafts.len().max(usize::from(has_outcome));
         let largest = drafts.iter().map(Draft::bytes).max().unwrap_or(0) + each;
         let bytes = drafts.iter().map(Draft::bytes).sum::<usize>()
             + records * each
-            + reply.map_or(0, Bytes::len);
+            + statements.iter().map(Statement::bytes).sum::<usize>()
+            + reply.as_ref().map_or(0, Bytes::len);
         let too_large = |what: &str, size: usize, limit: usize| {
             Err(CommandError::TooLarge(format!(
                 "{what} of {size} bytes, the limit is {limit}"
@@ -95,7 +114,7 @@ impl Serving {
         if largest > limits.event_bytes {
             too_large("an event", largest, limits.event_bytes)
         } else if bytes > limits.unit_bytes {
-            too_large("events and reply", bytes, limits.unit_bytes)
+            too_large("events, statements and reply", bytes, limits.unit_bytes)
         } else if drafts.len() > limits.batch_records {
             let (count, limit) = (drafts.len(), limits.batch_records);
             Err(CommandError::TooLarge(format!(
@@ -107,7 +126,7 @@ impl Serving {
     }
 
     /// Turns the events of a unit into records of the open batch; one outcome record if there are
-    /// none but the answer is to be remembered. Returns the entities for which a snapshot is due.
+    /// none, but the answer is to be remembered or statements are to be carried. Returns the entities for which a snapshot is due.
     fn write(
         &mut self,
         work: &dyn Work,
@@ -146,16 +165,14 @@ impl Serving {
             let reply = if unit.is_last() { answer.take() } else { None };
             self.append_record(Kind::Event, portable, version, reply, envelope, now);
         }
-        if count == 0
-            && let Some(reply) = answer
-        {
+        if count == 0 && (answer.is_some() || !self.open.statements.is_empty()) {
             let entity = work.entities().first().cloned();
             let portable = Portable {
                 entity: entity.unwrap_or_else(|| EntityKey::new("", "")),
                 payload: Bytes::new(),
                 ..common
             };
-            self.append_record(Kind::Outcome, portable, 0, Some(reply), envelope, now);
+            self.append_record(Kind::Outcome, portable, 0, answer, envelope, now);
         }
         due
     }

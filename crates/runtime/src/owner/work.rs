@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use everfold_engine::engine::Statement;
 use everfold_engine::record::{Dot, Reply, Source};
 use everfold_engine::time::{HybridTime, Stamp};
 use everfold_engine::{Bytes, EntityKey, Offset, Text, Timestamp, Uuid};
@@ -87,18 +88,25 @@ pub(crate) struct Desk<'a> {
 
 /// How a piece of work was decided.
 pub(crate) enum Ruling {
-    /// A command: its events, and the answer to be remembered if it has an id.
-    Decided {
-        drafts: Vec<Draft>,
-        rejected: bool,
-        reply: Option<Bytes>,
-    },
+    /// A command.
+    Decided(Decided),
     /// A state that stands for the events up to a version.
     Baseline { state: Bytes, version: u64 },
     /// A read. `fenced`: the answer must wait for a proof of ownership.
     Read { fenced: bool },
     /// To be decided again when one of its entities has changed.
     Wait,
+}
+
+/// What was decided on a command.
+#[derive(Debug, Default)]
+pub(crate) struct Decided {
+    pub(crate) drafts: Vec<Draft>,
+    /// What changes beside the log.
+    pub(crate) statements: Vec<Statement>,
+    pub(crate) rejected: bool,
+    /// The answer, to be remembered if the command has an id.
+    pub(crate) reply: Option<Bytes>,
 }
 
 /// An event without its place.

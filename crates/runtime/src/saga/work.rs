@@ -12,8 +12,8 @@ use super::instance::{Instance, Phase};
 use super::turn::{Input, decide};
 use crate::error::{CommandError, SendError};
 use crate::owner::{
-    Answer, Desk, Envelope, Residents, Ruling, Work, command_digest, draft, guard, not_json,
-    to_json,
+    Answer, Decided, Desk, Envelope, Residents, Ruling, Work, command_digest, draft, guard,
+    not_json, to_json,
 };
 
 /// Why an instance of a saga refuses.
@@ -150,11 +150,12 @@ impl Work for SagaWork {
         let reply = remembered.then(|| to_json(&rejection)).transpose()?;
         let rejected = rejection.is_some();
         (self.events, self.rejection) = (events, rejection);
-        Ok(Ruling::Decided {
+        Ok(Ruling::Decided(Decided {
             drafts,
             rejected,
             reply,
-        })
+            ..Decided::default()
+        }))
     }
 
     fn evolve(&mut self, residents: &mut Residents) -> Result<(), CommandError> {

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 
 use everfold_engine::Timestamp;
+use everfold_engine::engine::Statement;
 use serde_json::Value;
 
 use super::{MOMENT, json, lossy, through_the_log};
@@ -93,9 +94,16 @@ where
                 lossy(&bytes)
             ),
         };
-        let (events, answer) = match self.state.decide(&command, &self.context) {
-            Verdict::Accepted { events, reply } => (events, Answer::Reply(json(&reply))),
-            Verdict::Rejected(rejection) => (Vec::new(), Answer::Rejection(json(&rejection))),
+        let (events, statements, answer) = match self.state.decide(&command, &self.context) {
+            Verdict::Accepted {
+                events,
+                statements,
+                reply,
+            } => (events, statements, Answer::Reply(json(&reply))),
+            Verdict::Rejected(rejection) => {
+                let answer = Answer::Rejection(json(&rejection));
+                (Vec::new(), Vec::new(), answer)
+            }
         };
         for event in &events {
             self.fold(event);
@@ -103,6 +111,7 @@ where
         Decided {
             spec: self,
             events,
+            statements,
             answer,
             command: PhantomData,
         }
@@ -167,6 +176,7 @@ enum Answer {
 pub struct Decided<E: Entity, C> {
     spec: Spec<E>,
     events: Vec<E::Event>,
+    statements: Vec<Statement>,
     answer: Answer,
     command: PhantomData<fn() -> C>,
 }
@@ -175,9 +185,30 @@ impl<E: Decide<C>, C: Command> Decided<E, C>
 where
     E::Event: PartialEq + Debug,
 {
-    /// It was accepted, and exactly these events happened.
+    /// It was accepted, and exactly these events happened; no table beside the log changed with
+    /// them, see [`Decided::then_beside`].
     #[track_caller]
     pub fn then(self, events: impl IntoIterator<Item = E::Event>) -> Self {
+        self.then_beside(events, [])
+    }
+
+    /// It was accepted, and exactly these events happened, with exactly these statements for tables
+    /// beside the log.
+    ///
+    /// ```text
+    /// spec::<Order>()
+    ///     .when(Bill { total: "12.50".into() })
+    ///     .then_beside(
+    ///         [OrderEvent::Billed { total: "12.50".into() }],
+    ///         [Statement::new("insert into invoice (total) values ($1::numeric)").with("12.50")],
+    ///     );
+    /// ```
+    #[track_caller]
+    pub fn then_beside(
+        self,
+        events: impl IntoIterator<Item = E::Event>,
+        statements: impl IntoIterator<Item = Statement>,
+    ) -> Self {
         let expected: Vec<E::Event> = events.into_iter().collect();
         if let Answer::Rejection(rejection) = &self.answer {
             panic!(
@@ -191,10 +222,17 @@ where
             "other events than expected of {}",
             C::NAME
         );
+        let expected: Vec<Statement> = statements.into_iter().collect();
+        assert_eq!(
+            self.statements,
+            expected,
+            "other statements beside the log than expected of {}: name them with `.then_beside(...)`",
+            C::NAME
+        );
         self
     }
 
-    /// It was accepted, and nothing happened.
+    /// It was accepted, and nothing happened, beside the log neither.
     #[track_caller]
     pub fn then_nothing(self) -> Self {
         self.then([])
@@ -259,6 +297,11 @@ where
     /// The state that all this leads to.
     pub fn state(&self) -> &E {
         &self.spec.state
+    }
+
+    /// What changes beside the log.
+    pub fn statements(&self) -> &[Statement] {
+        &self.statements
     }
 
     /// The entity after this command, and what happened: for specifications that compare with a

@@ -18,6 +18,7 @@ use crate::demo::ledger::plan::Plan;
 use crate::demo::ledger::play::{self, Tally};
 use crate::failure::Damaged;
 use crate::output;
+use crate::place::{Choice, Parser, Reached};
 use crate::serve::{self, Stop};
 use crate::store;
 
@@ -31,7 +32,12 @@ pub struct Arguments {
     /// Directory to keep the ledger in [default: everfold/ledger in the user's data directory]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Empty the directory first; only one that this demonstration made
+    /// Database to keep the log in, postgres://user:password@host/database?schema=NAME, whose schema is
+    /// made if it is absent; or postgres for a private server, started from the installed binaries
+    /// [default: the embedded log in the directory]
+    #[arg(long, value_name = "ADDRESS", value_parser = Parser)]
+    engine: Option<Choice>,
+    /// Empty the directory and the log first; only one that this demonstration made
     #[arg(long)]
     fresh: bool,
     /// How many accounts
@@ -63,30 +69,33 @@ pub struct Arguments {
 /// See the messages.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let begin = Instant::now();
+    let path = match &arguments.data {
+        Some(path) => path.clone(),
+        None => directory::default_path("ledger")?,
+    };
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(async {
-        let settings = Settings {
-            accounts: arguments.accounts,
-            transfers: arguments.transfers,
-            cross: arguments.cross,
-            seed: arguments.seed,
-            created: System::current().now().millis(),
-        };
-        let path = match &arguments.data {
-            Some(path) => path.clone(),
-            None => directory::default_path("ledger")?,
-        };
-        let mut directory = Directory::take(&path, settings, arguments.fresh)?;
-        let node = store::open_as(
-            everfold_ledger::application(),
-            &directory.log(),
-            NodeOptions::default(),
-        )
-        .await?;
+    let world: Arc<dyn World> = runtime.block_on(async { System::current() });
+    let settings = Settings {
+        accounts: arguments.accounts,
+        transfers: arguments.transfers,
+        cross: arguments.cross,
+        seed: arguments.seed,
+        created: world.now().millis(),
+    };
+    let engine = arguments.engine.clone();
+    let mut directory = Directory::take(&path, settings, engine, arguments.fresh)?;
+    let reached = Reached::to_write(directory.place())?;
+    let played = runtime.block_on(async {
+        let log = directory.open(&reached, world.clone()).await?;
+        let application = everfold_ledger::application();
+        let node = store::open_on(application, log, world, NodeOptions::default()).await?;
         let shown = show(arguments, &mut directory, &node, begin).await;
         node.close().await;
         shown
-    })
+    });
+    drop(runtime);
+    let stopped = reached.close();
+    played.and(stopped)
 }
 
 async fn show(

@@ -3,10 +3,9 @@
 //! A run that goes on asks for everything again, under the same ids, and is told what was decided
 //! the first time.
 
-use std::future::{Future, IntoFuture};
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use anyhow::anyhow;
 use everfold::{CommandError, Node, SendError};
@@ -15,6 +14,7 @@ use everfold_ledger::transfer;
 use tokio::task::JoinSet;
 
 use super::plan::{Plan, Purpose};
+use crate::demo::patience::answered;
 use crate::failure::refused;
 
 /// What was answered.
@@ -107,11 +107,11 @@ impl Player {
         let (id, overdraft) = self.plan.account(number);
         let account = self.node.entity::<Account>(id);
         let command = self.plan.command(Purpose::Open, number);
-        let opened = sent(|| account.send(Open { overdraft }).id(command).by("demo")).await;
+        let opened = answered(|| account.send(Open { overdraft }).id(command).by("demo")).await;
         opened.map_err(failed)?;
         if self.plan.is_closed(number) {
             let command = self.plan.command(Purpose::Close, number);
-            let closed = sent(|| account.send(Close).id(command).by("demo")).await;
+            let closed = answered(|| account.send(Close).id(command).by("demo")).await;
             closed.map_err(failed)?;
         }
         self.tally.accounts.fetch_add(1, Ordering::Relaxed);
@@ -123,7 +123,7 @@ impl Player {
         let created = self.plan.created();
         let ask = || transfer::transfer(&self.node, transfer.clone());
         let answer = loop {
-            match sent(|| ask().asked(created).by("demo")).await {
+            match answered(|| ask().asked(created).by("demo")).await {
                 // It takes its time, and is not lost.
                 Err(SendError::Failed(CommandError::Deadline)) => {}
                 answer => break answer,
@@ -136,21 +136,6 @@ impl Player {
         };
         decided.fetch_add(1, Ordering::Relaxed);
         Ok(())
-    }
-}
-
-/// Sends a command until there is room for it.
-async fn sent<S, T, R>(send: impl Fn() -> S) -> Result<T, SendError<R>>
-where
-    S: IntoFuture<Output = Result<T, SendError<R>>>,
-{
-    loop {
-        match send().await {
-            Err(SendError::Failed(CommandError::Overloaded(_))) => {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            answer => return answer,
-        }
     }
 }
 
