@@ -14,5 +14,6 @@ mod lost;
 mod outside;
 mod owner;
 mod proxy;
+mod replicas;
 mod restored;
 mod servers;

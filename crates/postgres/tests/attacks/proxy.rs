@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// The parameters of an append: nothing else has so many.
 const PARAMETERS: u16 = 22;
@@ -32,6 +32,7 @@ pub enum Fate {
 pub struct Proxy {
     port: u16,
     fates: Arc<Mutex<VecDeque<Fate>>>,
+    place: Arc<watch::Sender<String>>,
     /// Told whenever a fate is met.
     pub met: Arc<Notify>,
 }
@@ -39,23 +40,34 @@ pub struct Proxy {
 impl Proxy {
     /// Listens for an engine that would go to this address.
     pub async fn before(address: &str) -> Self {
-        let (_, place) = address.split_once('@').unwrap();
-        let place = place.split('/').next().unwrap().to_owned();
+        let place = Arc::new(watch::Sender::new(place_of(address)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let fates: Arc<Mutex<VecDeque<Fate>>> = Arc::default();
         let met = Arc::new(Notify::new());
-        let (shared, told) = (fates.clone(), met.clone());
+        let (shared, told, places) = (fates.clone(), met.clone(), place.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let Ok(server) = TcpStream::connect(&place).await else {
+                let mut place = places.subscribe();
+                let address = place.borrow_and_update().clone();
+                let Ok(server) = TcpStream::connect(&address).await else {
                     continue;
                 };
                 let (fates, met) = (shared.clone(), told.clone());
-                tokio::spawn(async move { carry(client, server, &fates, &met).await });
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = place.changed() => {}
+                        _ = carry(client, server, &fates, &met) => {}
+                    }
+                });
             }
         });
-        Self { port, fates, met }
+        Self {
+            port,
+            fates,
+            place,
+            met,
+        }
     }
 
     /// The address to open instead.
@@ -65,10 +77,20 @@ impl Proxy {
         format!("{user}@127.0.0.1:{}/{path}", self.port)
     }
 
+    /// Cuts all connections, and goes to the server of another address from now on.
+    pub fn lead_to(&self, address: &str) {
+        self.place.send_replace(place_of(address));
+    }
+
     /// What becomes of the next appends.
     pub fn next(&self, fates: impl IntoIterator<Item = Fate>) {
         self.fates.lock().unwrap().extend(fates);
     }
+}
+
+fn place_of(address: &str) -> String {
+    let (_, place) = address.split_once('@').unwrap();
+    place.split('/').next().unwrap().to_owned()
 }
 
 async fn carry(

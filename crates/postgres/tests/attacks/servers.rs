@@ -1,5 +1,6 @@
 //! Servers, shared by tests where none of them stops it.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -35,6 +36,33 @@ impl Server {
         }
     }
 
+    /// A server on a copy of this one's files, which goes on as a replica of it.
+    pub fn replica(&self, settings: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("server");
+        std::fs::create_dir(&place).unwrap();
+        let own = self.directory.path().join("server");
+        // It asks for the password that is in the copy.
+        std::fs::copy(own.join("password"), place.join("password")).unwrap();
+        let (data, address) = (place.join("data"), self.server.address("postgres"));
+        let data = data.to_str().unwrap();
+        run(
+            "pg_basebackup",
+            &[
+                "-R", "-X", "stream", "-c", "fast", "-D", data, "-d", &address,
+            ],
+        );
+        // The server does not run as whoever made the copy.
+        let like = format!("--reference={}", own.join("data").display());
+        run("chown", &["-R", &like, data]);
+        let server = PrivateServer::start(&place, settings).unwrap();
+        Self {
+            server,
+            directory,
+            schemas: AtomicU64::new(0),
+        }
+    }
+
     /// The server that tests share; it ends with the last of them.
     pub fn shared() -> Arc<Self> {
         let mut shared = SHARED.lock().unwrap_or_else(|error| error.into_inner());
@@ -61,6 +89,13 @@ impl Server {
     pub fn database(&self) -> String {
         self.server.address(DATABASE)
     }
+}
+
+/// Runs a program, which must succeed.
+pub fn run(program: &str, arguments: &[&str]) {
+    let done = Command::new(program).args(arguments).output().unwrap();
+    let words = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{program}: {words}");
 }
 
 /// The schema in the address of a log.
