@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
+use everfold_engine::Layout;
 use everfold_engine::world::{System, World};
-use everfold_engine::{Engine as _, Layout};
 
 use crate::bare_write::BareWrite;
 use crate::load::{fill, measure, mix};

@@ -7,6 +7,7 @@ mod bare_event;
 mod bare_log;
 mod bare_write;
 mod direct;
+pub mod engine;
 pub mod entity;
 pub mod ledger;
 mod load;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use everfold_engine::Layout;
 use everfold_engine::world::{System, World};
-use everfold_engine::{Engine as _, Layout};
 
 use crate::bare_log::BareLog;
 use crate::bare_write::BareWrite;
@@ -23,11 +23,11 @@ use crate::turns::{
     Floor, REPETITIONS, Side, WARM_UP, hundredths, repetition, runtime, tenths, thousandths,
 };
 use bare::Records;
-use sides::Bare;
 
+pub(crate) use bare::Append;
 pub(crate) use front::Front;
 pub use report::{Report, Run};
-pub(crate) use sides::{Fronts, Ours};
+pub(crate) use sides::{Bare, Fronts, Ours};
 pub use sizes::{Field, Sizes};
 
 pub use crate::unit::Ids;

@@ -135,7 +135,7 @@ impl Floor {
 pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
-        .enable_time()
+        .enable_all()
         .build()
 }
 

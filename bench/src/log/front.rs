@@ -6,12 +6,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use everfold_engine::engine::{AppendError, Appended, Batch, BoxFuture, Engine, Epoch, ReadLimit};
 use everfold_engine::record::{Link, Origin, Record};
 use everfold_engine::world::World;
 use everfold_engine::{Offset, Partition, Timestamp};
-use everfold_log::Log;
 use tokio::sync::{mpsc, oneshot};
 
 use super::bare::Append;
@@ -22,7 +21,7 @@ const MOST_UNITS: usize = 1024;
 
 /// A claimed partition.
 pub(crate) struct Front {
-    log: Arc<Log>,
+    log: Arc<dyn Engine>,
     world: Arc<dyn World>,
     partition: Partition,
     epoch: Epoch,
@@ -44,15 +43,17 @@ type Flight<'a> = (
 impl Front {
     /// Claims the partition and takes over where its last record left the chain.
     pub(crate) async fn claim(
-        log: Arc<Log>,
+        log: Arc<dyn Engine>,
         world: Arc<dyn World>,
         partition: Partition,
         batches: Arc<AtomicU64>,
     ) -> anyhow::Result<Self> {
         let claim = log.claim(partition).await?;
-        let before = Offset(claim.safe_head.0 - 1);
+        let before = Offset(claim.safe_head.0.saturating_sub(1));
         let chunk = log.read(partition, before, ReadLimit::default()).await?;
-        let last = chunk.records.last().context("a claim is a record")?;
+        // Not in every engine is a claim a record: there may be none yet.
+        let last = chunk.records.last();
+        let link = last.map(|last| last.local.link).unwrap_or_default();
         Ok(Self {
             origin: log.identity().origin(),
             log: log.clone(),
@@ -65,7 +66,7 @@ impl Front {
                 ..Clock::default()
             },
             chained: log.identity().chained,
-            link: last.local.link,
+            link,
             open: Batch::new(1, Vec::new()),
             waiting: Vec::new(),
             batches,
@@ -85,7 +86,7 @@ impl Front {
         let mut closed = false;
         loop {
             if flight.is_none() && !self.waiting.is_empty() {
-                flight = Some(self.launch(&log));
+                flight = Some(self.launch(&*log));
             }
             let fits = most_records.saturating_sub(self.open.records.len()) / largest;
             let room = fits.min(MOST_UNITS - self.waiting.len());
@@ -140,7 +141,7 @@ impl Front {
         std::mem::replace(&mut self.open, next)
     }
 
-    fn launch<'a>(&mut self, log: &'a Log) -> Flight<'a> {
+    fn launch<'a>(&mut self, log: &'a dyn Engine) -> Flight<'a> {
         let batch = self.take();
         let append = log.append(self.partition, self.epoch, batch);
         (append, std::mem::take(&mut self.waiting))

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Context as _;
 use everfold_engine::engine::ReadLimit;
 use everfold_engine::world::World;
-use everfold_engine::{Engine as _, Layout, Offset, Record};
+use everfold_engine::{Engine, Layout, Offset, Record};
 use everfold_log::{Log, Options};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -54,7 +54,7 @@ async fn through(
 
 /// The log.
 pub(crate) struct Ours {
-    log: Arc<Log>,
+    log: Arc<dyn Engine>,
     world: Arc<dyn World>,
     maker: Arc<Maker>,
     batches: Arc<AtomicU64>,
@@ -72,16 +72,22 @@ impl Ours {
         options.partitions = Some(layout.partitions);
         options.chained = Some(chained);
         let log = Log::open_directory(directory, world.clone(), options)?;
-        Ok(Self {
-            log,
-            world,
-            maker: Arc::new(Maker::new(ids, layout)),
-            batches: Arc::default(),
-        })
+        Ok(Self::over(log, world, ids))
     }
 
-    pub(crate) fn log(&self) -> &Log {
-        &self.log
+    /// The same over any engine.
+    pub(crate) fn over(log: Arc<dyn Engine>, world: Arc<dyn World>, ids: Ids) -> Self {
+        let maker = Arc::new(Maker::new(ids, log.identity().layout));
+        Self {
+            log,
+            world,
+            maker,
+            batches: Arc::default(),
+        }
+    }
+
+    pub(crate) fn log(&self) -> &dyn Engine {
+        &*self.log
     }
 
     /// Batches appended so far, of all partitions.
@@ -189,14 +195,14 @@ impl Target for Fronted {
     }
 }
 
-/// The bare log.
-pub(super) struct Bare {
+/// The bare log, or whatever else takes appends of all partitions.
+pub(crate) struct Bare {
     writers: Writers,
     sender: mpsc::Sender<Append>,
 }
 
 impl Bare {
-    pub(super) fn new(
+    pub(crate) fn new(
         sender: mpsc::Sender<Append>,
         world: Arc<dyn World>,
         ids: Ids,

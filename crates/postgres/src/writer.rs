@@ -18,6 +18,9 @@ use crate::row::Rows;
 /// Records and bytes carried in one statement at most, unless a single batch has more.
 const CARRIED: (usize, usize) = (4096, 8 << 20);
 
+/// How often others are let run before a statement is sent off, if nothing more comes.
+const YIELDS: usize = 4;
+
 /// What is known of a partition that was claimed here.
 #[derive(Debug, Default)]
 pub(crate) struct Owned {
@@ -81,10 +84,11 @@ impl Carrying {
                join {schema}.partition p on p.partition = w.partition and p.epoch = w.epoch \
                order by p.partition for no key update of p), \
              owned as materialized ( \
-               select h.partition, h.epoch, h.batch, b.base from held h cross join lateral ( \
-                 select coalesce((select e.log_offset from {schema}.event e \
-                   where e.partition = h.partition order by e.log_offset desc limit 1), 0) as base) b \
-               where h.head in (-1, b.base)), \
+               select b.partition, b.epoch, b.batch, b.base from ( \
+                 select h.*, coalesce((select e.log_offset from {schema}.event e \
+                   where e.partition = h.partition order by e.log_offset desc limit 1), 0) as base \
+                 from held h offset 0) b \
+               where b.head in (-1, b.base)), \
              stored as ( \
                insert into {schema}.event (partition, log_offset, epoch, batch, kind, tenant, \
                  entity_type, entity_id, version, event_id, event_type, schema_version, effective, \
@@ -112,6 +116,40 @@ impl Carrying {
     }
 }
 
+/// Takes what goes with a first batch into one statement; what does not fit any more is given back.
+async fn gather(
+    queue: &mut mpsc::UnboundedReceiver<Ticket>,
+    first: Ticket,
+    carried: &mut Vec<Ticket>,
+) -> Option<Ticket> {
+    let (mut records, mut bytes) = (first.rows.len(), first.rows.bytes);
+    let alone = !first.statements.is_empty();
+    carried.push(first);
+    let mut yields = 0;
+    while !alone {
+        match queue.try_recv() {
+            Ok(next) => {
+                records += next.rows.len();
+                bytes += next.rows.bytes;
+                let full = records > CARRIED.0 || bytes > CARRIED.1;
+                if full || !next.statements.is_empty() {
+                    return Some(next);
+                }
+                carried.push(next);
+                yields = 0;
+            }
+            // Whoever heard of the last commit just now is about to send: a statement with a
+            // single batch in it would make all others wait for the next one.
+            Err(_) if yields < YIELDS => {
+                yields += 1;
+                tokio::task::yield_now().await;
+            }
+            Err(_) => break,
+        }
+    }
+    None
+}
+
 /// What all writers share.
 pub(crate) struct Writers {
     pub(crate) pool: Pool,
@@ -135,20 +173,7 @@ impl Writers {
                     let Some(first) = queue.recv().await else {
                         return;
                     };
-                    let (mut records, mut bytes) = (first.rows.len(), first.rows.bytes);
-                    let mut alone = !first.statements.is_empty();
-                    carried.push(first);
-                    while !alone && let Ok(next) = queue.try_recv() {
-                        records += next.rows.len();
-                        bytes += next.rows.bytes;
-                        let full = records > CARRIED.0 || bytes > CARRIED.1;
-                        if full || !next.statements.is_empty() {
-                            left = Some(next);
-                            break;
-                        }
-                        alone = false;
-                        carried.push(next);
-                    }
+                    left = gather(&mut queue, first, &mut carried).await;
                 }
             }
             self.carry(carried).await;

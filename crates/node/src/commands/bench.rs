@@ -11,6 +11,8 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
+    /// An engine on a database server, next to what is written by hand on the same server
+    Engine(everfold_bench::engine::Args),
     /// Durable commands on entities, next to a bare group-committing log
     Entity(everfold_bench::entity::Args),
     /// Durable appends to the log itself, next to a bare log of the same records
@@ -29,6 +31,7 @@ enum What {
 /// What kept it from measuring.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.what {
+        What::Engine(engine) => everfold_bench::engine::run(&engine),
         What::Entity(entity) => everfold_bench::entity::run(&entity),
         What::Log(log) => everfold_bench::log::run(&log),
         What::Ledger(ledger) => everfold_bench::ledger::run(&ledger),

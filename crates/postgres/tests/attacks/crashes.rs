@@ -1,0 +1,112 @@
+//! Guarantee: however often the server is killed, what was acknowledged is there, and the engines that
+//! are open go on by themselves once it is back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use everfold_engine::engine::AppendError;
+use everfold_engine::{Engine, Partition};
+
+use crate::owner::{Owner, names, sound};
+use crate::servers::{Server, open};
+
+/// Appends until told to stop, claiming anew whenever it has to; returns what was acknowledged.
+async fn appending(
+    engine: Arc<dyn Engine>,
+    partition: u16,
+    told: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        // While the server is away this fails, soon or when patience ends.
+        let Ok(claim) = engine.claim(Partition(partition)).await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let Some(mut owner) = Owner::of(engine.clone(), Partition(partition), claim).await else {
+            continue;
+        };
+        while !stop.load(Ordering::Relaxed) {
+            number += 1;
+            let name = format!("{partition}-{number}");
+            match owner.append(&[&name, "all", &name]).await {
+                Ok(_) => {
+                    acknowledged.push(name);
+                    told.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(AppendError::Refused(_)) => {}
+                Err(_) => break,
+            }
+        }
+    }
+    acknowledged
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
+    const PARTITIONS: u16 = 4;
+    let mut server = Server::own(&[]);
+    let address = server.fresh();
+    let engines = [open(&address).await, open(&address).await];
+    let (told, stop) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let mut owners = Vec::new();
+    for partition in 0..PARTITIONS {
+        let engine = engines[usize::from(partition) % 2].clone();
+        let (told, stop) = (told.clone(), stop.clone());
+        owners.push(tokio::spawn(appending(engine, partition, told, stop)));
+    }
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..8 {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        // Every round is one more proof that appends go on by themselves.
+        let until = told.load(Ordering::Relaxed) + 1 + (seed % 120) as usize;
+        while told.load(Ordering::Relaxed) < until {
+            tokio::task::yield_now().await;
+        }
+        server = tokio::task::spawn_blocking(move || {
+            server.server.kill();
+            server.server.restart().unwrap();
+            server
+        })
+        .await
+        .unwrap();
+    }
+    let until = told.load(Ordering::Relaxed) + 50;
+    while told.load(Ordering::Relaxed) < until {
+        tokio::task::yield_now().await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for (partition, owner) in (0..PARTITIONS).zip(owners) {
+        let acknowledged = owner.await.unwrap();
+        assert!(!acknowledged.is_empty());
+        let reader = &engines[usize::from(partition + 1) % 2];
+        let records = sound(&**reader, Partition(partition)).await;
+        let found = names(&records);
+        let mut order = found.iter().filter(|name| **name != "all");
+        for name in &acknowledged {
+            assert_eq!(
+                order
+                    .by_ref()
+                    .filter(|found| *found == name)
+                    .take(2)
+                    .count(),
+                2
+            );
+        }
+        // Those nobody heard of are there once, or not at all.
+        let distinct: BTreeSet<_> = found.iter().filter(|name| **name != "all").collect();
+        let units = found.iter().filter(|name| **name == "all").count();
+        assert_eq!(distinct.len(), units);
+        assert_eq!(found.len(), 3 * units);
+        let head = engines[0].safe_head(Partition(partition)).await.unwrap();
+        assert_eq!(head.0 as usize, found.len());
+    }
+}

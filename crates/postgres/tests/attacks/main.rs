@@ -1,0 +1,11 @@
+//! Attacks on the engine over real servers: frozen owners, lost answers, crashes, transactions of
+//! others, restored backups, statements that fail.
+
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "what supports a test fails with it")]
+
+mod crashes;
+mod frozen;
+mod lost;
+mod owner;
+mod proxy;
+mod servers;
