@@ -18,6 +18,26 @@ const fn except(rule: &'static str, path: &'static str, reason: &'static str) ->
 pub const EXCEPTIONS: &[Exception] = &[
     except(
         "task",
+        "crates/postgres/tests/attacks/",
+        "real servers, real connections",
+    ),
+    except(
+        "timer",
+        "crates/postgres/tests/attacks/",
+        "real servers, real connections",
+    ),
+    except(
+        "clock",
+        "crates/postgres/tests/attacks/",
+        "how soon a successor gets through is measured against the lease",
+    ),
+    except(
+        "task",
+        "crates/everfold/tests/moves_on_postgres.rs",
+        "two applications on a real database",
+    ),
+    except(
+        "task",
         "crates/engine/src/world/system.rs",
         "the real world's tasks",
     ),
