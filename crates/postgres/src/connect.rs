@@ -1,16 +1,21 @@
 //! Connections: how they are secured, and what every session is told.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Connect, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime,
+};
+use everfold_engine::engine::BoxFuture;
 use everfold_engine::position::Incarnation;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio_postgres::Config;
+use tokio::task::JoinHandle;
+use tokio_postgres::{AsyncMessage, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::address::{Address, Trust};
@@ -88,9 +93,9 @@ pub(crate) fn pool(
     incarnation: Incarnation,
 ) -> Result<Pool, OpenError> {
     let recycling_method = RecyclingMethod::Fast;
-    let manager = Manager::from_config(
+    let manager = Manager::from_connect(
         session(address, name),
-        secured(address)?,
+        Attentive(secured(address)?),
         ManagerConfig { recycling_method },
     );
     let schema = address.schema.clone();
@@ -119,6 +124,32 @@ pub(crate) fn pool(
             address: address.shown.clone(),
             reason: error.to_string(),
         })
+}
+
+/// Connects, and ends a session in which a commit was not waited for: if somebody cancels the wait for
+/// a replica, the server warns and then answers as if all was well.
+struct Attentive(MakeRustlsConnect);
+
+impl Connect for Attentive {
+    fn connect(
+        &self,
+        config: &Config,
+    ) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+        let (config, tls) = (config.clone(), self.0.clone());
+        Box::pin(async move {
+            let (client, mut connection) = config.connect(tls).await?;
+            let driven = tokio::spawn(async move {
+                while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+                    if let AsyncMessage::Notice(notice) = message
+                        && notice.routine() == Some("SyncRepWaitForLSN")
+                    {
+                        return;
+                    }
+                }
+            });
+            Ok((client, driven))
+        })
+    }
 }
 
 /// The way to encrypt a connection to this address.

@@ -6,7 +6,7 @@ use everfold_engine::{Engine, Partition};
 
 use crate::owner::{Owner, names, sound};
 use crate::proxy::{Fate, Proxy};
-use crate::servers::{Server, open};
+use crate::servers::{Server, open, outsider};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_lost_leaves_the_batch_whole_or_not_at_all() {
@@ -70,5 +70,40 @@ async fn an_owner_that_goes_on_after_a_lost_answer_appends_nothing_twice() {
     assert_eq!(
         names(&sound(&*log, Partition(0)).await),
         ["first", "second"]
+    );
+}
+
+/// A commit that waits for a replica, until somebody cancels the wait: the server then answers as if
+/// all was well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_a_replica_was_not_waited_for_is_not_acknowledged() {
+    let server = Server::own(&[]);
+    let address = server.fresh();
+    let log = open(&address).await;
+    let mut owner = Owner::claim(log.clone(), 0).await.unwrap();
+    owner.append(&["first"]).await.unwrap();
+    let admin = outsider(&address).await;
+    for sql in [
+        "alter system set synchronous_standby_names = 'nobody'",
+        "select pg_reload_conf()",
+    ] {
+        admin.batch_execute(sql).await.unwrap();
+    }
+    let waits = "select current_setting('synchronous_standby_names') = 'nobody'";
+    while !admin.query_one(waits, &[]).await.unwrap().get::<_, bool>(0) {
+        tokio::task::yield_now().await;
+    }
+    let append = tokio::spawn(async move { owner.append(&["second"]).await });
+    let cancel = "select count(pg_cancel_backend(pid)) from pg_stat_activity \
+                  where wait_event = 'SyncRep'";
+    // Sessions hear of the setting when they like.
+    while !append.is_finished() {
+        admin.execute(cancel, &[]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let outcome = append.await.unwrap();
+    assert!(
+        matches!(outcome, Err(AppendError::Unknown(_))),
+        "{outcome:?}"
     );
 }
