@@ -1,7 +1,6 @@
 //! Connections: how they are secured, and what every session is told.
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{
@@ -9,18 +8,14 @@ use deadpool_postgres::{
 };
 use everfold_engine::engine::BoxFuture;
 use everfold_engine::position::Incarnation;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::task::JoinHandle;
 use tokio_postgres::{AsyncMessage, Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::address::{Address, Trust};
+use crate::address::Address;
 use crate::error::OpenError;
 use crate::schema::check_same;
+use crate::tls::secured;
 
 /// How long an ownership is believed without a renewal.
 pub(crate) const LEASE: Duration = Duration::from_secs(10);
@@ -149,87 +144,5 @@ impl Connect for Attentive {
             });
             Ok((client, driven))
         })
-    }
-}
-
-/// The way to encrypt a connection to this address.
-pub(crate) fn secured(address: &Address) -> Result<MakeRustlsConnect, OpenError> {
-    let wrong = |reason: String| OpenError::Address {
-        address: address.shown.clone(),
-        reason,
-    };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(error.to_string()))?;
-    let config = match &address.trust {
-        Trust::Anyone => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
-            .with_no_client_auth(),
-        Trust::Signed(file) => {
-            let mut roots = RootCertStore::empty();
-            match file {
-                Some(file) => {
-                    let read = CertificateDer::pem_file_iter(file)
-                        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>());
-                    let certificates =
-                        read.map_err(|error| wrong(format!("sslrootcert {file}: {error}")))?;
-                    roots.add_parsable_certificates(certificates);
-                }
-                None => {
-                    let found = rustls_native_certs::load_native_certs();
-                    roots.add_parsable_certificates(found.certs);
-                }
-            }
-            if roots.is_empty() {
-                return Err(wrong(
-                    "no certificate of an authority was found; name a file with sslrootcert".into(),
-                ));
-            }
-            builder.with_root_certificates(roots).with_no_client_auth()
-        }
-    };
-    Ok(MakeRustlsConnect::new(config))
-}
-
-/// Takes any certificate, as `sslmode=prefer` means everywhere.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

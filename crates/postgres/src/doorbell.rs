@@ -13,8 +13,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_postgres::AsyncMessage;
 
 use crate::address::Address;
-use crate::connect::{secured, session};
+use crate::connect::session;
 use crate::error::Failed;
+use crate::tls::secured;
 
 /// How often heads are looked at while somebody waits and nothing is heard.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

@@ -20,6 +20,7 @@ mod read;
 mod row;
 mod schema;
 mod text;
+mod tls;
 mod writer;
 
 #[cfg(feature = "server")]

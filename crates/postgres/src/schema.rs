@@ -10,8 +10,8 @@ use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
 use crate::address::Address;
-use crate::connect::secured;
 use crate::error::{OpenError, replaced, told};
+use crate::tls::secured;
 
 /// What brings a schema from each format to the next.
 const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];

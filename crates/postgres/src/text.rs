@@ -40,7 +40,11 @@ pub(crate) fn restore(text: &str) -> Cow<'_, str> {
     Cow::Owned(restored)
 }
 
-/// A literal of `text[]`: `{"a=b","c=d"}`.
+/// Bytes of an element at most, about: an index takes no longer ones. Who looks for a longer one finds
+/// all that begin like it, and compares.
+const ELEMENT: usize = 2000;
+
+/// A literal of `text[]`: `{"a=b","c=d"}`, of labels as they are indexed.
 pub(crate) fn array_literal<'a>(elements: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut literal = String::from("{");
     for (name, value) in elements {
@@ -48,13 +52,18 @@ pub(crate) fn array_literal<'a>(elements: impl Iterator<Item = (&'a str, &'a str
             literal.push(',');
         }
         literal.push('"');
-        for part in [&*escape(name), "=", &*escape(value)] {
-            for character in part.chars() {
-                if matches!(character, '"' | '\\') {
-                    literal.push('\\');
-                }
-                literal.push(character);
+        let (name, value) = (escape(name), escape(value));
+        let characters = name.chars().chain(['=']).chain(value.chars());
+        let mut bytes = 0;
+        for character in characters {
+            bytes += character.len_utf8();
+            if bytes > ELEMENT {
+                break;
             }
+            if matches!(character, '"' | '\\') {
+                literal.push('\\');
+            }
+            literal.push(character);
         }
         literal.push('"');
     }

@@ -93,15 +93,24 @@ async fn a_commit_that_a_replica_was_not_waited_for_is_not_acknowledged() {
     while !admin.query_one(waits, &[]).await.unwrap().get::<_, bool>(0) {
         tokio::task::yield_now().await;
     }
-    let append = tokio::spawn(async move { owner.append(&["second"]).await });
     let cancel = "select count(pg_cancel_backend(pid)) from pg_stat_activity \
                   where wait_event = 'SyncRep'";
-    // Sessions hear of the setting when they like.
-    while !append.is_finished() {
-        admin.execute(cancel, &[]).await.unwrap();
-        tokio::task::yield_now().await;
+    // The server heeds the setting when it likes: until then nothing waits.
+    let (mut cancelled, mut outcome) = (0, None);
+    while cancelled == 0 {
+        let append = tokio::spawn(async move {
+            let outcome = owner.append(&["second"]).await;
+            (owner, outcome)
+        });
+        while !append.is_finished() {
+            let row = admin.query_one(cancel, &[]).await.unwrap();
+            cancelled += row.get::<_, i64>(0);
+            tokio::task::yield_now().await;
+        }
+        let appended = append.await.unwrap();
+        (owner, outcome) = (appended.0, Some(appended.1));
     }
-    let outcome = append.await.unwrap();
+    let outcome = outcome.unwrap();
     assert!(
         matches!(outcome, Err(AppendError::Unknown(_))),
         "{outcome:?}"

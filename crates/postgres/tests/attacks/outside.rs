@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use everfold_engine::engine::ReadLimit;
+use everfold_engine::engine::{Area, Put, ReadLimit, Revision};
 use everfold_engine::{Engine, Offset, Partition, Stamp};
 
 use crate::owner::{Owner, sound};
@@ -150,4 +150,59 @@ async fn a_dump_that_stands_still_holds_up_nothing() {
     assert_eq!(sound(&*other, Partition(0)).await.len(), 52);
     dump.kill().unwrap();
     dump.wait().unwrap();
+}
+
+/// All kinds of vacuum, while appends, reads and changes of areas go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn vacuum_goes_on_beside_appends_and_reads() {
+    let server = Server::shared();
+    let address = server.fresh();
+    let log = open(&address).await;
+    let admin = outsider(&address).await;
+    let name = schema(&address);
+    let done = Arc::new(AtomicBool::new(false));
+    let mut owner = Owner::claim(log.clone(), 0).await.unwrap();
+    let (engine, ended) = (log.clone(), done.clone());
+    let appending = tokio::spawn(async move {
+        let area = Area {
+            name: "view/things/1".into(),
+            partition: Partition(0),
+        };
+        let (mut number, mut previous) = (0_u64, Revision(0));
+        while !ended.load(Ordering::Relaxed) {
+            number += 1;
+            owner.append(&[&format!("n-{number}")]).await.unwrap();
+            let value = format!("{{\"n\": {number}}}");
+            let put = Put {
+                area: area.clone(),
+                epoch: owner.epoch(),
+                incarnation: engine.identity().incarnation,
+                previous,
+                clear: number.is_multiple_of(7),
+                changes: vec![("rkey".into(), Some(value.clone().into()))],
+            };
+            previous = engine.put(put).await.unwrap();
+            let found = engine.get(&area, b"rkey").await.unwrap();
+            assert_eq!(found.as_deref(), Some(value.as_bytes()));
+        }
+        number
+    });
+    let (reader, stop) = (open(&address).await, Arc::new(AtomicBool::new(false)));
+    let follower = tokio::spawn(follow(reader, stop.clone(), 200));
+    for _ in 0..10 {
+        for vacuum in [
+            format!("vacuum {name}.event"),
+            format!("vacuum full {name}.entry"),
+            format!("vacuum full {name}.area"),
+            format!("vacuum (freeze, analyze) {name}.event"),
+            format!("vacuum freeze {name}.partition"),
+            "vacuum".to_owned(),
+        ] {
+            admin.batch_execute(&vacuum).await.unwrap();
+        }
+    }
+    assert!(follower.await.unwrap() >= 200);
+    done.store(true, Ordering::Relaxed);
+    let appended = appending.await.unwrap();
+    assert_eq!(sound(&*log, Partition(0)).await.len() as u64, appended);
 }

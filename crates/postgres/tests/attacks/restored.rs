@@ -160,6 +160,8 @@ async fn a_promoted_replica_that_acknowledgements_waited_for_takes_over() {
     owner.append(&["first"]).await.unwrap();
     owner.append(&["second"]).await.unwrap();
     owner.confirm().await.unwrap();
+    // The server may have heeded the setting late.
+    caught_up(&primary, &copy).await;
     drop(primary);
     let promoted = outsider(&copy.database()).await;
     let promoted = promoted.query_one("select pg_promote()", &[]).await;
