@@ -77,6 +77,26 @@ pub const EXCEPTIONS: &[Exception] = &[
         "waits for real processes",
     ),
     except(
+        "task",
+        "crates/postgres/src/connect.rs",
+        "drives a connection of the pool, which ends it",
+    ),
+    except(
+        "task",
+        "crates/postgres/tests/attacks/",
+        "real processes, connections and servers",
+    ),
+    except(
+        "clock",
+        "crates/postgres/tests/attacks/",
+        "a successor is not held up for long",
+    ),
+    except(
+        "timer",
+        "crates/postgres/tests/attacks/",
+        "waits for a real replica with a limit",
+    ),
+    except(
         "clock",
         "crates/postgres/tests/server.rs",
         "waits for real processes with a limit",

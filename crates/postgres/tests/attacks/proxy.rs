@@ -56,6 +56,7 @@ impl Proxy {
                 let (fates, met) = (shared.clone(), told.clone());
                 tokio::spawn(async move {
                     tokio::select! {
+                        biased;
                         _ = place.changed() => {}
                         _ = carry(client, server, &fates, &met) => {}
                     }
