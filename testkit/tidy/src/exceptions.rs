@@ -18,21 +18,6 @@ const fn except(rule: &'static str, path: &'static str, reason: &'static str) ->
 pub const EXCEPTIONS: &[Exception] = &[
     except(
         "task",
-        "crates/postgres/tests/attacks/",
-        "real servers, real connections",
-    ),
-    except(
-        "timer",
-        "crates/postgres/tests/attacks/",
-        "real servers, real connections",
-    ),
-    except(
-        "clock",
-        "crates/postgres/tests/attacks/",
-        "how soon a successor gets through is measured against the lease",
-    ),
-    except(
-        "task",
         "crates/everfold/tests/moves_on_postgres.rs",
         "two applications on a real database",
     ),
@@ -95,6 +80,26 @@ pub const EXCEPTIONS: &[Exception] = &[
         "thread",
         "crates/postgres/src/server/",
         "waits for real processes",
+    ),
+    except(
+        "task",
+        "crates/postgres/src/connect.rs",
+        "drives a connection of the pool, which ends it",
+    ),
+    except(
+        "task",
+        "crates/postgres/tests/attacks/",
+        "real processes, connections and servers",
+    ),
+    except(
+        "clock",
+        "crates/postgres/tests/attacks/",
+        "a successor is not held up for long",
+    ),
+    except(
+        "timer",
+        "crates/postgres/tests/attacks/",
+        "waits for a real replica with a limit",
     ),
     except(
         "clock",

@@ -55,7 +55,8 @@ impl Proxy {
                 };
                 let (fates, met) = (shared.clone(), told.clone());
                 tokio::spawn(async move {
-                    tokio::select! { biased;
+                    tokio::select! {
+                        biased;
                         _ = place.changed() => {}
                         _ = carry(client, server, &fates, &met) => {}
                     }
