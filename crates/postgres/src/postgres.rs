@@ -1,6 +1,7 @@
 //! A log in a database: opening it, and what it is made of.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use deadpool_postgres::{Object, Pool};
 use everfold_engine::engine::{Finding, Identity, Limits};
@@ -144,6 +145,7 @@ impl Postgres {
                 world: world.clone(),
                 carrying: Carrying::new(&address.schema),
                 queue: Mutex::new(queue),
+                idle: AtomicUsize::default(),
                 told: Box::new(move |partition, offset| rung.appended(partition, offset)),
             });
             for _ in 0..options.writers.max(1) {

@@ -1,6 +1,7 @@
 //! Writers: each carries what waits, of all partitions, in one statement and one commit.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use deadpool_postgres::{Object, Pool};
 use everfold_engine::engine::{AppendError, Appended, Epoch, Statement};
@@ -116,46 +117,14 @@ impl Carrying {
     }
 }
 
-/// Takes what goes with a first batch into one statement; what does not fit any more is given back.
-async fn gather(
-    queue: &mut mpsc::UnboundedReceiver<Ticket>,
-    first: Ticket,
-    carried: &mut Vec<Ticket>,
-) -> Option<Ticket> {
-    let (mut records, mut bytes) = (first.rows.len(), first.rows.bytes);
-    let alone = !first.statements.is_empty();
-    carried.push(first);
-    let mut yields = 0;
-    while !alone {
-        match queue.try_recv() {
-            Ok(next) => {
-                records += next.rows.len();
-                bytes += next.rows.bytes;
-                let full = records > CARRIED.0 || bytes > CARRIED.1;
-                if full || !next.statements.is_empty() {
-                    return Some(next);
-                }
-                carried.push(next);
-                yields = 0;
-            }
-            // Whoever heard of the last commit just now is about to send: a statement with a
-            // single batch in it would make all others wait for the next one.
-            Err(_) if yields < YIELDS => {
-                yields += 1;
-                tokio::task::yield_now().await;
-            }
-            Err(_) => break,
-        }
-    }
-    None
-}
-
 /// What all writers share.
 pub(crate) struct Writers {
     pub(crate) pool: Pool,
     pub(crate) world: Arc<dyn World>,
     pub(crate) carrying: Carrying,
     pub(crate) queue: Mutex<mpsc::UnboundedReceiver<Ticket>>,
+    /// Writers that carry nothing.
+    pub(crate) idle: AtomicUsize,
     /// Told of every acknowledged batch.
     pub(crate) told: Box<dyn Fn(Partition, Offset) + Send + Sync>,
 }
@@ -169,15 +138,57 @@ impl Writers {
             match left.take() {
                 Some(ticket) => carried.push(ticket),
                 None => {
+                    self.idle.fetch_add(1, Ordering::Relaxed);
                     let mut queue = self.queue.lock().await;
-                    let Some(first) = queue.recv().await else {
+                    let first = queue.recv().await;
+                    if let Some(first) = first {
+                        left = self.gather(&mut queue, first, &mut carried).await;
+                    }
+                    self.idle.fetch_sub(1, Ordering::Relaxed);
+                    if carried.is_empty() {
                         return;
-                    };
-                    left = gather(&mut queue, first, &mut carried).await;
+                    }
                 }
             }
             self.carry(carried).await;
         }
+    }
+
+    /// Takes what goes with a first batch into one statement, and leaves their share to other writers
+    /// that have nothing to do. What does not fit any more is given back.
+    async fn gather(
+        &self,
+        queue: &mut mpsc::UnboundedReceiver<Ticket>,
+        first: Ticket,
+        carried: &mut Vec<Ticket>,
+    ) -> Option<Ticket> {
+        // Whoever heard of a commit just now is about to send: a statement with a single batch in it
+        // would make all others wait for the next one.
+        let (mut waiting, mut yields) = (queue.len(), 0);
+        while yields < YIELDS && first.statements.is_empty() {
+            tokio::task::yield_now().await;
+            yields = if queue.len() > waiting { 0 } else { yields + 1 };
+            waiting = queue.len();
+        }
+        // Batches of one partition wait for each other: all in one statement would leave the other
+        // connections without work until it is committed.
+        let share = (1 + waiting).div_ceil(self.idle.load(Ordering::Relaxed).max(1));
+        let (mut records, mut bytes) = (first.rows.len(), first.rows.bytes);
+        let alone = !first.statements.is_empty();
+        carried.push(first);
+        while !alone
+            && carried.len() < share
+            && let Ok(next) = queue.try_recv()
+        {
+            records += next.rows.len();
+            bytes += next.rows.bytes;
+            let full = records > CARRIED.0 || bytes > CARRIED.1;
+            if full || !next.statements.is_empty() {
+                return Some(next);
+            }
+            carried.push(next);
+        }
+        None
     }
 
     async fn carry(&self, mut tickets: Vec<Ticket>) {
