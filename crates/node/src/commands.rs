@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod entity;
 pub mod events;
 pub mod migrate;
+pub mod report;
 pub mod restore;
 pub mod sagas;
 pub mod serve;

@@ -33,6 +33,8 @@ enum Command {
     Entity(commands::entity::Arguments),
     /// List instances of sagas, show one, or help one
     Sagas(commands::sagas::Arguments),
+    /// Ask a store in PostgreSQL a question in SQL
+    Report(commands::report::Arguments),
     /// Copy a log, also while it is written, to a directory that keeps copies
     Backup(commands::backup::Arguments),
     /// Make a log of a backup
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Events(events) => commands::events::run(events),
         Command::Entity(entity) => commands::entity::run(entity),
         Command::Sagas(sagas) => commands::sagas::run(sagas),
+        Command::Report(report) => commands::report::run(report),
         Command::Backup(backup) => commands::backup::run(backup),
         Command::Restore(restore) => commands::restore::run(restore),
         Command::Trim(trim) => commands::trim::run(trim),

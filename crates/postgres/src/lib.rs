@@ -30,3 +30,5 @@ pub use address::without_password;
 pub use error::OpenError;
 pub use postgres::{Options, Postgres};
 pub use schema::{adopt, migrate, remove, schema_sql};
+/// What parameters of a statement in a [session](Postgres::session) are.
+pub use tokio_postgres::types::ToSql;

@@ -145,28 +145,29 @@ impl Postgres {
         let beside = pool(&address, BESIDE, options.readers.max(2), incarnation)?;
         let (mut appends, mut writing) = (None, Vec::new());
         if access == Access::Write {
-            let (sender, queue) = mpsc::unbounded_channel();
             let rung = doorbell.clone();
             let shared = Arc::new(Writers {
                 pool: writers.clone(),
                 beside: beside.clone(),
                 world: world.clone(),
                 carrying: Carrying::new(&address.schema),
-                queue: Mutex::new(queue),
                 told: Box::new(move |partition, offset| rung.appended(partition, offset)),
             });
+            let mut queues = Vec::new();
             for _ in 0..options.writers.max(1) {
+                let (sender, queue) = mpsc::unbounded_channel();
+                queues.push(sender);
                 let (ended, ending) = oneshot::channel();
                 let writer = shared.clone();
                 let run = async move {
-                    writer.run().await;
+                    writer.run(queue).await;
                     let _ = ended.send(());
                 };
                 world.spawn("carry appends", Box::pin(run));
                 writing.push(ending);
             }
             appends = Some(Appends {
-                queue: sender,
+                queues,
                 writers: shared,
             });
         }

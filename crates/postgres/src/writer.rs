@@ -6,7 +6,7 @@ use deadpool_postgres::{Object, Pool, PoolError};
 use everfold_engine::engine::{AppendError, Appended, Epoch, Refusal, Statement};
 use everfold_engine::{Offset, Partition, Stamp, World};
 use futures_util::future::join_all;
-use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
+use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
@@ -118,7 +118,9 @@ impl Carrying {
 
 /// Where batches are handed in.
 pub(crate) struct Appends {
-    pub(crate) queue: mpsc::UnboundedSender<Ticket>,
+    /// One for each writer. A partition always goes to the same: so writers never wait for each
+    /// other's partitions, and one executes while another one's commit is flushed.
+    pub(crate) queues: Vec<mpsc::UnboundedSender<Ticket>>,
     pub(crate) writers: Arc<Writers>,
 }
 
@@ -126,7 +128,9 @@ impl Appends {
     /// False if all writers have ended.
     pub(crate) fn hand_in(&self, ticket: Ticket) -> bool {
         if ticket.statements.is_empty() {
-            return self.queue.send(ticket).is_ok();
+            let queue = ticket.partition.index() % self.queues.len().max(1);
+            let queue = self.queues.get(queue);
+            return queue.is_some_and(|queue| queue.send(ticket).is_ok());
         }
         let alone = self.writers.clone().carry_alone(ticket);
         let world = &self.writers.world;
@@ -170,23 +174,16 @@ pub(crate) struct Writers {
     pub(crate) beside: Pool,
     pub(crate) world: Arc<dyn World>,
     pub(crate) carrying: Carrying,
-    pub(crate) queue: Mutex<mpsc::UnboundedReceiver<Ticket>>,
     /// Told of every acknowledged batch.
     pub(crate) told: Box<dyn Fn(Partition, Offset) + Send + Sync>,
 }
 
 impl Writers {
     /// Carries batches until nobody can send any more.
-    pub(crate) async fn run(self: Arc<Self>) {
-        loop {
+    pub(crate) async fn run(self: Arc<Self>, mut queue: mpsc::UnboundedReceiver<Ticket>) {
+        while let Some(first) = queue.recv().await {
             let mut carried = Vec::new();
-            {
-                let mut queue = self.queue.lock().await;
-                let Some(first) = queue.recv().await else {
-                    return;
-                };
-                gather(&mut queue, first, &mut carried).await;
-            }
+            gather(&mut queue, first, &mut carried).await;
             self.carry(carried).await;
         }
     }

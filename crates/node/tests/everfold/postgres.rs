@@ -115,6 +115,36 @@ fn the_store_has_the_same_figures_in_a_database() {
     ]);
     assert_eq!(shown["state"], same["state"]);
     assert!(run(&["sagas", "--engine", &log]).status.success());
+    // What SQL adds up is what the store says.
+    let business = run(&["report", "business", "--engine", &log, "--json"]);
+    let months: Vec<serde_json::Value> = text(&business)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let sum = |name: &str| {
+        months
+            .iter()
+            .map(|month| month[name].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    assert_eq!(first["orders"], sum("orders"));
+    assert_eq!(first["approved"], sum("approved"));
+    assert_eq!(first["rejected"], sum("rejected"));
+    let large = [
+        "report",
+        "large-shipped",
+        "50.00",
+        "1997-01-01",
+        "--engine",
+        &log,
+    ];
+    let table = text(&run(&large));
+    assert!(
+        table.lines().count() > 1 && table.contains("customer"),
+        "{table}"
+    );
+    let wrong = refused(&["report", "large-shipped", "--engine", &log], 3);
+    assert!(wrong.contains("AMOUNT DAY"), "{wrong}");
     // Looking has made nothing.
     let nothing = refused(&["events", "--engine", &database.log("nothing")], 3);
     assert!(nothing.contains("no log"), "{nothing}");
