@@ -3,19 +3,30 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use everfold_engine::engine::AppendError;
-use everfold_engine::{Engine, Partition};
+use everfold_engine::world::System;
+use everfold_engine::{Engine, Partition, World};
+use tokio::sync::watch;
 
 use crate::owner::{Owner, names, sound};
 use crate::servers::{Server, open};
+
+/// Between two claims of a server that is away.
+const PAUSE: Duration = Duration::from_millis(10);
+
+async fn reached(told: &watch::Sender<usize>, until: usize) {
+    let mut told = told.subscribe();
+    told.wait_for(|told| *told >= until).await.unwrap();
+}
 
 /// Appends until told to stop, claiming anew whenever it has to; returns what was acknowledged.
 async fn appending(
     engine: Arc<dyn Engine>,
     partition: u16,
-    told: Arc<AtomicUsize>,
+    told: Arc<watch::Sender<usize>>,
     stop: Arc<AtomicBool>,
 ) -> Vec<String> {
     let mut acknowledged = Vec::new();
@@ -23,7 +34,7 @@ async fn appending(
     while !stop.load(Ordering::Relaxed) {
         // While the server is away this fails, soon or when patience ends.
         let Ok(claim) = engine.claim(Partition(partition)).await else {
-            tokio::task::yield_now().await;
+            System::current().sleep(PAUSE).await;
             continue;
         };
         let Some(mut owner) = Owner::of(engine.clone(), Partition(partition), claim).await else {
@@ -35,7 +46,7 @@ async fn appending(
             match owner.append(&[&name, "all", &name]).await {
                 Ok(_) => {
                     acknowledged.push(name);
-                    told.fetch_add(1, Ordering::Relaxed);
+                    told.send_modify(|told| *told += 1);
                 }
                 Err(AppendError::Refused(_)) => {}
                 Err(_) => break,
@@ -52,7 +63,7 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     let address = server.fresh();
     let engines = [open(&address).await, open(&address).await];
     let (told, stop) = (
-        Arc::new(AtomicUsize::new(0)),
+        Arc::new(watch::Sender::new(0)),
         Arc::new(AtomicBool::new(false)),
     );
     let mut owners = Vec::new();
@@ -62,15 +73,13 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
         owners.push(tokio::spawn(appending(engine, partition, told, stop)));
     }
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-    for _ in 0..8 {
+    for _ in 0..6 {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
         // Every round is one more proof that appends go on by themselves.
-        let until = told.load(Ordering::Relaxed) + 1 + (seed % 120) as usize;
-        while told.load(Ordering::Relaxed) < until {
-            tokio::task::yield_now().await;
-        }
+        let until = *told.borrow() + 1 + (seed % 120) as usize;
+        reached(&told, until).await;
         server = tokio::task::spawn_blocking(move || {
             server.server.kill();
             server.server.restart().unwrap();
@@ -79,10 +88,8 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
         .await
         .unwrap();
     }
-    let until = told.load(Ordering::Relaxed) + 50;
-    while told.load(Ordering::Relaxed) < until {
-        tokio::task::yield_now().await;
-    }
+    let until = *told.borrow() + 50;
+    reached(&told, until).await;
     stop.store(true, Ordering::Relaxed);
     for (partition, owner) in (0..PARTITIONS).zip(owners) {
         let acknowledged = owner.await.unwrap();

@@ -86,7 +86,7 @@ async fn a_process_that_was_stopped_anywhere_is_fenced_when_it_goes_on() {
     let address = server.fresh();
     let successor = open(&address).await;
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-    for round in 0..10 {
+    for round in 0..7 {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;

@@ -46,18 +46,28 @@ async fn opened(address: &str) -> Result<bool, OpenError> {
     Ok(session.query_one(sql, &[]).await.unwrap().get(0))
 }
 
+/// The server heeds it soon.
+async fn set_ssl(server: &Server, on: bool) {
+    let admin = outsider(&server.database()).await;
+    let set = format!("alter system set ssl = {on}");
+    for sql in [set.as_str(), "select pg_reload_conf()"] {
+        admin.batch_execute(sql).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_encrypted_and_verified_as_asked() {
+    let server = Server::own(&[]);
     for constraints in [
         "basicConstraints=critical,CA:FALSE",
         "basicConstraints=critical,CA:TRUE",
     ] {
-        let server = Server::own(&[]);
         let place = server.directory.path();
         let (right, key) = certificate(place, "right", constraints);
         let (wrong, _) = certificate(place, "wrong", constraints);
         let address = |more: &str| format!("{}?schema=orders{more}", server.database());
-        assert!(!opened(&address("")).await.unwrap());
+        set_ssl(&server, false).await;
+        while opened(&address("")).await.unwrap() {}
         assert!(opened(&address("&sslmode=require")).await.is_err());
 
         let data = place.join("server/data");
@@ -68,10 +78,7 @@ async fn connections_are_encrypted_and_verified_as_asked() {
             run("chmod", &["600", to.to_str().unwrap()]);
             run("chown", &[&like, to.to_str().unwrap()]);
         }
-        let admin = outsider(&server.database()).await;
-        for sql in ["alter system set ssl = on", "select pg_reload_conf()"] {
-            admin.batch_execute(sql).await.unwrap();
-        }
+        set_ssl(&server, true).await;
         while !opened(&address("")).await.unwrap() {}
         assert!(!opened(&address("&sslmode=disable")).await.unwrap());
         let root = |file: &str| format!("&sslmode=verify-full&sslrootcert={file}");
