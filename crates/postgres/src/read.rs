@@ -114,7 +114,7 @@ impl Reader {
     fn page_for(&self, limit: ReadLimit) -> usize {
         let by_bytes = match self.usual.load(Ordering::Relaxed) {
             0 => FIRST_PAGE,
-            usual => limit.bytes / usual + 1,
+            usual => (limit.bytes / usual).saturating_add(1),
         };
         by_bytes.clamp(1, limit.records.clamp(1, LARGEST_PAGE))
     }
