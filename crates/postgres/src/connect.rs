@@ -52,6 +52,8 @@ pub(crate) fn session(address: &Address, name: &str) -> Config {
         ("tcp_keepalives_interval", "2".to_owned()),
         ("tcp_keepalives_count", "3".to_owned()),
         ("jit", "off".to_owned()),
+        // A commit that was not waited for is told by a warning only.
+        ("client_min_messages", "warning".to_owned()),
     ] {
         options.push_str(&format!(" -c {setting}={value}"));
     }
