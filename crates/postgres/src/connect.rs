@@ -21,7 +21,7 @@ use crate::tls::secured;
 pub(crate) const LEASE: Duration = Duration::from_secs(10);
 /// A statement takes no longer, or it is taken back: well below the lease, so that a successor never
 /// waits for it.
-const STATEMENT: Duration = Duration::from_secs(5);
+pub(crate) const STATEMENT: Duration = Duration::from_secs(5);
 /// A session that stopped within a transaction is ended.
 const IDLE: Duration = Duration::from_secs(3);
 /// After so long without an answer a statement counts as lost.
