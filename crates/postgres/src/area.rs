@@ -47,7 +47,7 @@ impl Areas {
                  cleared as ( \
                    delete from {schema}.entry e using revised r \
                    where $5 and e.area = r.id \
-                   and not exists (select from unnest($6) as n(key) where n.key = e.key)), \
+                   and not exists (select from unnest($6::bytea[]) as n(key) where n.key = e.key)), \
                  gone as ( \
                    delete from {schema}.entry e using revised r, unnest($9::bytea[]) as n(key) \
                    where not $5 and e.area = r.id and e.key = n.key), \
