@@ -127,8 +127,16 @@ fn check_schema(schema: &str) -> Result<(), String> {
 
 /// An address without its password, to show people.
 pub fn without_password(address: &str) -> String {
-    let (base, query) = match address.split_once('?') {
-        Some((base, query)) => (base, Some(query)),
+    // As the driver reads it: a name and a password end at an @, even behind a ?.
+    let credentials = address.find('@').unwrap_or(0);
+    if address[..credentials].contains("password=") {
+        return "(an address with an @ in its password: write %40)".to_owned();
+    }
+    let (base, query) = match address[credentials..].find('?') {
+        Some(at) => {
+            let (base, query) = address.split_at(credentials + at);
+            (base, Some(&query[1..]))
+        }
         None => (address, None),
     };
     let mut shown = match base.split_once("://") {
@@ -145,10 +153,16 @@ pub fn without_password(address: &str) -> String {
         }
         None => "(an address without ://)".to_owned(),
     };
+    // The end of a password with both, if it holds an @.
+    let harmless = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        let name = percent_decode_str(name).decode_utf8_lossy();
+        name != "password" && !pair.contains('@')
+    };
     let kept: Vec<&str> = query
         .into_iter()
         .flat_map(|query| query.split('&'))
-        .filter(|pair| !pair.starts_with("password="))
+        .filter(harmless)
         .collect();
     if !kept.is_empty() {
         shown.push('?');
@@ -196,6 +210,13 @@ mod tests {
             ("postgres://a:b@h/d?x=1", "postgres://a@h/d?x=1"),
             ("postgres://a:b@c/d@h/d", "postgres://a@h/d"),
             ("postgres://a@h/d?password=b&x=1", "postgres://a@h/d?x=1"),
+            ("postgres://a@h/d?pass%77ord=b&x=1", "postgres://a@h/d?x=1"),
+            (
+                "postgres://h/d?user=a&password=b@c",
+                "(an address with an @ in its password: write %40)",
+            ),
+            ("postgres://a:b?c@h/d?x=1", "postgres://a@h/d?x=1"),
+            ("postgres://a:b@c?d@h/d", "postgres://a@c"),
             ("host=h password=b", "(an address without ://)"),
         ] {
             assert_eq!(without_password(address), shown);

@@ -30,7 +30,8 @@ impl Areas {
     pub(crate) fn new(pool: Pool, schema: &str) -> Self {
         Self {
             pool,
-            // The weakest lock that a claim waits for: appends go on beside it.
+            // The weakest lock that a claim waits for: appends go on beside it. Keys are joined, not
+            // listed: a list that is a parameter is compared with every entry of the area.
             put: format!(
                 "with owned as ( \
                    select partition from {schema}.partition \
@@ -43,9 +44,13 @@ impl Areas {
                    on conflict (name, partition) do update set revision = a.revision + 1 \
                      where a.revision = $4 \
                    returning a.id, a.revision), \
-                 gone as ( \
+                 cleared as ( \
                    delete from {schema}.entry e using revised r \
-                   where e.area = r.id and ($5 and not e.key = any($6) or e.key = any($9))), \
+                   where $5 and e.area = r.id \
+                   and not exists (select from unnest($6) as n(key) where n.key = e.key)), \
+                 gone as ( \
+                   delete from {schema}.entry e using revised r, unnest($9::bytea[]) as n(key) \
+                   where not $5 and e.area = r.id and e.key = n.key), \
                  kept as ( \
                    insert into {schema}.entry (area, key, value, document) \
                    select r.id, n.key, n.value, n.document::json from revised r, \

@@ -21,7 +21,7 @@ use crate::tls::secured;
 pub(crate) const LEASE: Duration = Duration::from_secs(10);
 /// A statement takes no longer, or it is taken back: well below the lease, so that a successor never
 /// waits for it.
-const STATEMENT: Duration = Duration::from_secs(5);
+pub(crate) const STATEMENT: Duration = Duration::from_secs(5);
 /// A session that stopped within a transaction is ended.
 const IDLE: Duration = Duration::from_secs(3);
 /// After so long without an answer a statement counts as lost.
@@ -52,6 +52,8 @@ pub(crate) fn session(address: &Address, name: &str) -> Config {
         ("tcp_keepalives_interval", "2".to_owned()),
         ("tcp_keepalives_count", "3".to_owned()),
         ("jit", "off".to_owned()),
+        // A commit that was not waited for is told by a warning only.
+        ("client_min_messages", "warning".to_owned()),
     ] {
         options.push_str(&format!(" -c {setting}={value}"));
     }

@@ -33,7 +33,7 @@ pub enum OpenError {
     Server(String),
     /// There is nothing to look at.
     #[error(
-        "there is no log in the schema {0:?}; open it for writing once, or run `everfold migrate`, to create it"
+        "there is no log in the schema {0:?}: it is created when an application first opens it (`everfold migrate` only prepares the schema)"
     )]
     NoLog(String),
     /// The schema is somebody else's.

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use deadpool_postgres::{Object, Pool};
 use everfold_engine::engine::{Claim, Epoch, Finding, OwnerError};
-use everfold_engine::{Offset, Partition, Stamp, Timestamp, World};
+use everfold_engine::position::Incarnation;
+use everfold_engine::{Offset, Partition, Stamp, Timestamp, Uuid, World};
 use tokio::sync::Semaphore;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use crate::connect::{LEASE, PATIENCE};
 use crate::doctor::waits_for_replicas;
-use crate::error::Failed;
+use crate::error::{Failed, replaced};
 use crate::schema::TIMELINE;
 
 /// A claim waits so long for an append of the former owner, then ends its session.
@@ -31,6 +32,7 @@ pub(crate) struct Ownerships {
     /// So many claims wait for a former owner at once; the other sessions are for its eviction, and
     /// for those who own something.
     claims: Semaphore,
+    incarnation: Incarnation,
     world: Arc<dyn World>,
 }
 
@@ -43,6 +45,7 @@ impl Ownerships {
         schema: &str,
         timelines: bool,
         findings: &[Finding],
+        incarnation: Incarnation,
         world: Arc<dyn World>,
     ) -> Self {
         // Epochs of a promoted server lie above all that the one before can have given.
@@ -60,6 +63,7 @@ impl Ownerships {
         Self {
             pool,
             claims: Semaphore::new(SESSIONS / 2),
+            incarnation,
             world,
             // The lock waits for appends that began before, and later ones see the new epoch.
             claim: format!(
@@ -69,7 +73,8 @@ impl Ownerships {
                    lease_until = clock_timestamp() + interval '{lease} milliseconds' \
                  from (select partition from {schema}.partition where partition = $1 for update) h \
                  where p.partition = h.partition \
-                 returning p.epoch, p.floor, (extract(epoch from clock_timestamp()) * 1000000)::int8"
+                 returning p.epoch, p.floor, (extract(epoch from clock_timestamp()) * 1000000)::int8, \
+                   (select incarnation from {schema}.log)"
             ),
             last: format!(
                 "select log_offset, stamp from {schema}.event where partition = $1 \
@@ -108,6 +113,10 @@ impl Ownerships {
     async fn claim_with(&self, client: &Object, partition: Partition) -> Result<Claim, OwnerError> {
         let row = self.take(client, partition).await?;
         let (epoch, floor, time): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        if row.get::<_, Uuid>(3).as_u128() != self.incarnation.0 {
+            // Adopted meanwhile: this session was begun when it was another log.
+            return Err(OwnerError::Stopped(replaced(self.incarnation)));
+        }
         // Seen only now, by a later snapshot: everything that the former owner has appended.
         let last = client
             .prepare_cached(&self.last)

@@ -178,6 +178,7 @@ impl Postgres {
             schema,
             found.timelines,
             &findings,
+            incarnation,
             world.clone(),
         );
         let log = Self {

@@ -72,12 +72,11 @@ impl Reader {
         limit: ReadLimit,
     ) -> Result<Chunk, Failed> {
         let client = self.pool.get().await?;
-        let mut records: Vec<Arc<Record>> = Vec::new();
         let mut page = self.page_for(limit);
         loop {
-            let from = records.last().map_or(after, |record| record.local.offset);
+            let mut records: Vec<Arc<Record>> = Vec::new();
             let found = self
-                .page(&client, partition, from, page, &mut records)
+                .page(&client, partition, after, page, &mut records)
                 .await?;
             let at_end = found < page;
             let last = records.last().map_or(after, |record| record.local.offset);
@@ -87,10 +86,9 @@ impl Reader {
                 .map(|record| record.portable.payload.len())
                 .sum();
             self.usual.store(payloads / seen.max(1), Ordering::Relaxed);
-            let mut whole = records.clone();
-            whole_units(&mut whole, limit);
-            if whole.is_empty() && !at_end {
-                // A unit longer than a page.
+            whole_units(&mut records, limit);
+            if records.is_empty() && !at_end {
+                // A unit longer than a page: all of it once more.
                 page = page.saturating_mul(2);
                 continue;
             }
@@ -101,9 +99,9 @@ impl Reader {
                     .await?
                     .max(last.min(after)),
             };
-            let next = whole.last().map_or(after, |record| record.local.offset);
+            let next = records.last().map_or(after, |record| record.local.offset);
             return Ok(Chunk {
-                records: whole,
+                records,
                 next,
                 safe_head,
             });

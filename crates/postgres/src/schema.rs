@@ -43,6 +43,8 @@ pub(crate) struct Found {
 struct Place {
     server: Option<String>,
     database: u32,
+    /// The number of the table of events: a schema that was dropped and restored has other ones.
+    relation: u32,
     timeline: i64,
     replicated: bool,
 }
@@ -50,7 +52,9 @@ struct Place {
 /// The SQL that makes a schema from nothing, for who must run it under another role.
 pub fn schema_sql(schema: &str) -> String {
     let mut sql = format!("create schema if not exists {schema};\n\n");
-    sql.push_str(&step(schema, 0));
+    for from in 0..MIGRATIONS.len() {
+        sql.push_str(&step(schema, from));
+    }
     sql
 }
 
@@ -89,11 +93,11 @@ pub async fn adopt(address: &str) -> Result<Incarnation, OpenError> {
     let address = Address::parse(address)?;
     with_client(&address, async |client| {
         check_format(&address, client, Access::Look).await?;
-        let (place, _) = place(client).await?;
+        let (place, _) = place(client, &address.schema).await?;
         let sql = format!(
             "with raised as (update {s}.partition set epoch = epoch + 1000000, owner = null) \
              update {s}.log set incarnation = gen_random_uuid(), server = $1, \
-             database = $2, timeline = $3, replicated = $4 returning incarnation",
+             database = $2, timeline = $3, replicated = $4, relation = $5 returning incarnation",
             s = address.schema
         );
         let row = client
@@ -104,6 +108,7 @@ pub async fn adopt(address: &str) -> Result<Incarnation, OpenError> {
                     &place.database,
                     &place.timeline,
                     &place.replicated,
+                    &place.relation,
                 ],
             )
             .await
@@ -261,13 +266,13 @@ async fn migrate_with(address: &Address, client: &mut Client) -> Result<(), Open
 
 /// Makes the log in its schema, if nobody has.
 async fn create(address: &Address, client: &Client) -> Result<(), OpenError> {
-    let (place, _) = place(client).await?;
+    let (place, _) = place(client, &address.schema).await?;
     let partitions = address.partitions.unwrap_or(PARTITIONS);
     let sql = format!(
         "with made as ( \
            insert into {s}.log (name, site, incarnation, original, layout, partitions, chained, \
-             server, database, timeline, replicated) \
-           select $1, 'local', drawn, drawn, 1, $2::int4, true, $3, $4::oid, $5::int8, $6::boolean \
+             server, database, timeline, replicated, relation) \
+           select $1, 'local', drawn, drawn, 1, $2::int4, true, $3, $4::oid, $5::int8, $6::boolean, $7::oid \
            from (select gen_random_uuid() as drawn) d \
            on conflict do nothing returning partitions) \
          insert into {s}.partition (partition) \
@@ -284,6 +289,7 @@ async fn create(address: &Address, client: &Client) -> Result<(), OpenError> {
                 &place.database,
                 &place.timeline,
                 &place.replicated,
+                &place.relation,
             ],
         )
         .await;
@@ -296,8 +302,9 @@ pub(crate) async fn check_same(
     schema: &str,
     expected: Incarnation,
 ) -> Result<(), OpenError> {
-    let sql =
-        format!("select incarnation, server, database, timeline, replicated from {schema}.log");
+    let sql = format!(
+        "select incarnation, server, database, timeline, replicated, relation from {schema}.log"
+    );
     let row = client.query_one(sql.as_str(), &[]).await.map_err(refused)?;
     if row.get::<_, Uuid>(0).as_u128() != expected.0 {
         return Err(OpenError::Refused(replaced(expected)));
@@ -307,8 +314,9 @@ pub(crate) async fn check_same(
         database: row.get(2),
         timeline: row.get(3),
         replicated: row.get(4),
+        relation: row.get(5),
     };
-    let (here, _) = place(client).await?;
+    let (here, _) = place(client, schema).await?;
     match difference(&known, &here) {
         Some(difference) => Err(OpenError::Restored {
             schema: schema.to_owned(),
@@ -321,7 +329,7 @@ pub(crate) async fn check_same(
 async fn identify(address: &Address, client: &Client, access: Access) -> Result<Found, OpenError> {
     let sql = format!(
         "select name, site, incarnation, layout, partitions, chained, server, database, timeline, \
-         replicated, original from {}.log",
+         replicated, original, relation from {}.log",
         address.schema
     );
     let row = client.query_one(sql.as_str(), &[]).await.map_err(refused)?;
@@ -342,8 +350,9 @@ async fn identify(address: &Address, client: &Client, access: Access) -> Result<
         database: row.get(7),
         timeline: row.get(8),
         replicated: row.get(9),
+        relation: row.get(11),
     };
-    let (here, timelines) = place(client).await?;
+    let (here, timelines) = place(client, &address.schema).await?;
     if let Some(difference) = difference(&known, &here) {
         let schema = address.schema.clone();
         return Err(OpenError::Restored { schema, difference });
@@ -391,6 +400,12 @@ fn difference(known: &Place, here: &Place) -> Option<String> {
             known.database, here.database
         ));
     }
+    if known.relation != here.relation {
+        return Some(format!(
+            "its tables were made anew (number {}, now {}), as restoring a dump does",
+            known.relation, here.relation
+        ));
+    }
     let moved = here.timeline > 0 && known.timeline > 0 && here.timeline != known.timeline;
     (moved && !known.replicated).then(|| {
         format!(
@@ -403,7 +418,7 @@ fn difference(known: &Place, here: &Place) -> Option<String> {
 
 /// Where this database is, and whether it tells its timeline. Managed servers keep some of it to
 /// themselves.
-async fn place(client: &Client) -> Result<(Place, bool), OpenError> {
+async fn place(client: &Client, schema: &str) -> Result<(Place, bool), OpenError> {
     let sql = "select oid, current_setting('synchronous_standby_names') <> '' \
                and current_setting('synchronous_commit') not in ('off', 'local') \
                from pg_database where datname = current_database()";
@@ -413,10 +428,13 @@ async fn place(client: &Client) -> Result<(Place, bool), OpenError> {
     let timeline = format!("select {TIMELINE}");
     let timeline = client.query_one(&timeline, &[]).await;
     let timeline: Option<i64> = timeline.ok().map(|row| row.get(0));
+    let relation = format!("select '{schema}.event'::regclass::oid");
+    let relation = client.query_one(&relation, &[]).await;
     let place = Place {
         server: server.ok(),
         database: row.get(0),
         timeline: timeline.unwrap_or(0),
+        relation: relation.map_err(refused)?.get(0),
         replicated: row.get(1),
     };
     Ok((place, timeline.is_some()))
@@ -438,6 +456,7 @@ mod tests {
         Place {
             server: Some(server.into()),
             database: 5,
+            relation: 7,
             timeline,
             replicated,
         }
@@ -453,6 +472,17 @@ mod tests {
             None
         );
         assert!(difference(&place("a", 1, true), &place("b", 1, true)).is_some());
+    }
+
+    #[test]
+    fn tables_that_were_made_anew_are_another_copy() {
+        let known = place("a", 1, true);
+        let relation = 8;
+        let restored = Place {
+            relation,
+            ..place("a", 1, true)
+        };
+        assert!(difference(&known, &restored).is_some());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use crate::beside;
-use crate::connect::PATIENCE;
+use crate::connect::{PATIENCE, STATEMENT};
 use crate::error::{Failed, append_error};
 use crate::row::Rows;
 
@@ -306,9 +306,12 @@ impl Writers {
             let runs = prepared
                 .iter()
                 .map(|(known, values)| client.execute_raw(known, values));
+            // All of them together take no longer than one statement may.
+            let each = STATEMENT.as_millis() / (ticket.statements.len() as u128 + 1);
+            let begin = format!("begin; set local statement_timeout = {}", each.max(1));
             // Polled in this order, and so sent in this order.
             let (begun, ran, appended, committed) = futures_util::future::join4(
-                client.batch_execute("begin"),
+                client.batch_execute(&begin),
                 join_all(runs),
                 client.query_one(&append, &parameters),
                 client.batch_execute("commit"),

@@ -16,6 +16,7 @@ create table {schema}.log (
     -- recognised by these.
     server text,
     database oid not null,
+    relation oid not null,
     timeline bigint not null,
     -- Whether acknowledgements waited for a second server, so that a promoted one has them all.
     replicated boolean not null

@@ -66,6 +66,32 @@ async fn a_dump_restored_elsewhere_is_refused_until_it_is_adopted() {
     owner.append(&["lives on too"]).await.unwrap();
 }
 
+/// Server, database and timeline are those of the log; only its tables are not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_restored_in_place_is_refused_until_it_is_adopted() {
+    let server = Server::own(&[]);
+    let address = server.log("orders");
+    let log = open(&address).await;
+    let mut owner = Owner::claim(log.clone(), 0).await.unwrap();
+    owner.append(&["kept"]).await.unwrap();
+    let file = dump(&server);
+    owner.append(&["missing in the copy"]).await.unwrap();
+    let admin = outsider(&server.database()).await;
+    admin
+        .batch_execute("drop schema orders cascade")
+        .await
+        .unwrap();
+    run("pg_restore", &["-d", &server.database(), &file]);
+
+    refused(&address).await;
+    adopt(&address).await.unwrap();
+    // Its sessions were begun before.
+    assert!(owner.append(&["must not be"]).await.is_err());
+    assert!(log.claim(Partition(1)).await.is_err());
+    let records = sound(&*open(&address).await, Partition(0)).await;
+    assert_eq!(names(&records), ["kept"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_engine_does_not_go_on_with_a_restored_database() {
     let server = Server::own(&[]);
