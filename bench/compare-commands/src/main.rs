@@ -40,9 +40,10 @@ struct Arguments {
     /// Repetitions; medians are reported.
     #[arg(long, default_value_t = 5)]
     repetitions: u32,
-    /// The most connections of the other side; there are as many as callers otherwise.
-    #[arg(long, default_value_t = 64)]
-    connections: u32,
+    /// Connections of cqrs-es, each used without asking first whether it still works; otherwise it
+    /// has the pool that postgres-es makes, of ten that are asked.
+    #[arg(long)]
+    connections: Option<u32>,
     /// Where a private server's files are: a directory on a disk. Removed at the end.
     #[arg(long, default_value = "target")]
     data: PathBuf,
@@ -73,9 +74,8 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(arguments: &Arguments, site: &Site) -> anyhow::Result<Report> {
-    let most = arguments.clients.iter().copied().max().unwrap_or(1) as u32;
     let ours = everfold_side::Ours::open(site).await?;
-    let theirs = peer::Peer::open(site, arguments.connections.min(most)).await?;
+    let theirs = peer::Peer::open(site, arguments.connections).await?;
     let time = Duration::from_secs_f64(arguments.seconds / f64::from(arguments.repetitions.max(1)));
     let mut rows = Vec::new();
     let filled = async {
@@ -97,6 +97,7 @@ async fn run(arguments: &Arguments, site: &Site) -> anyhow::Result<Report> {
     Ok(Report {
         rows,
         orders: arguments.orders,
+        cqrs_es_connections: arguments.connections.unwrap_or(peer::USUAL),
         durability,
         server: settings?,
         load_before: site.load_before().to_owned(),

@@ -14,6 +14,9 @@ use crate::load::Target;
 use crate::order::{Line, name};
 use crate::server::{SCHEMA_OF_PEER, Site};
 
+/// Connections that it has if nobody says how many.
+pub(crate) const USUAL: u32 = 10;
+
 /// Its own definition, from `db/init.sql` of postgres-es.
 const TABLE: &str = "create table events (
     aggregate_type text not null,
@@ -68,7 +71,7 @@ impl Aggregate for Order {
     }
 }
 
-/// The framework with as many connections as callers.
+/// The framework with its pool.
 #[derive(Clone)]
 pub(crate) struct Peer {
     cqrs: Arc<PostgresCqrs<Order>>,
@@ -76,16 +79,18 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) async fn open(site: &Site, connections: u32) -> anyhow::Result<Self> {
+    pub(crate) async fn open(site: &Site, connections: Option<u32>) -> anyhow::Result<Self> {
         let options = PgConnectOptions::from_str(site.address())?;
         let options = options.options([("search_path", SCHEMA_OF_PEER)]);
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .min_connections(connections)
-            // Without it each statement costs another round trip.
-            .test_before_acquire(false)
-            .connect_with(options)
-            .await?;
+        let pool = match connections {
+            // As `default_postgress_pool` makes it, in a schema of its own.
+            None => PgPoolOptions::new().max_connections(USUAL),
+            Some(count) => PgPoolOptions::new()
+                .max_connections(count)
+                .min_connections(count)
+                .test_before_acquire(false),
+        };
+        let pool = pool.connect_with(options).await?;
         let make = format!(
             "drop schema if exists {SCHEMA_OF_PEER} cascade; create schema {SCHEMA_OF_PEER}; {TABLE}"
         );

@@ -9,6 +9,7 @@ use crate::load::Measured;
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     pub(crate) orders: usize,
+    pub(crate) cqrs_es_connections: u32,
     /// When a command is acknowledged, on either side.
     pub(crate) durability: String,
     pub(crate) server: String,
@@ -57,7 +58,13 @@ impl Report {
     pub(crate) fn table(&self) -> String {
         use std::fmt::Write as _;
         let mut text = String::new();
-        let _ = writeln!(text, "{}; load {}\n", self.server, self.load_before);
+        let _ = writeln!(
+            text,
+            "{}; load {}; cqrs-es has {} connections\n",
+            self.server,
+            self.load_before.trim(),
+            self.cqrs_es_connections
+        );
         let _ = writeln!(
             text,
             "callers  commands/s    p50 us    p99 us  cqrs-es/s    p50 us    p99 us  times"
