@@ -301,7 +301,7 @@ impl Writers {
             )
             .await;
             let failed = ran.into_iter().find_map(Result::err);
-            let ended = match (begun, failed, appended, committed) {
+            match (begun, failed, appended, committed) {
                 (Err(error), ..) => Err(append_error(&error)),
                 (_, Some(error), ..) => Err(beside::error(&error)),
                 (.., Err(error), _) if error.code() == Some(&SqlState::DIVISION_BY_ZERO) => {
@@ -311,8 +311,7 @@ impl Writers {
                 // Constraints that are checked at the end are those of tables beside the log.
                 (.., Err(error)) => Err(beside::error(&error)),
                 (.., Ok(row), Ok(())) => Ok(vec![(row.get(0), row.get(1))]),
-            };
-            ended
+            }
         })
     }
 }
