@@ -5,6 +5,7 @@ use crate::slot::Slot;
 
 /// Identifies one entity: tenant, type and id. Its events are one stream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct EntityKey {
     /// Empty unless the log is shared by tenants.
     pub tenant: Text,
@@ -66,7 +67,7 @@ impl EntityKey {
         };
         Err(BadName {
             name: self.stream(),
-            fault,
+            fault: fault.into(),
         })
     }
 }
@@ -83,9 +84,10 @@ impl std::fmt::Display for EntityKey {
 /// A name that no stream can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name:?} cannot name a stream: {fault}")]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct BadName {
     name: String,
-    fault: &'static str,
+    fault: std::borrow::Cow<'static, str>,
 }
 
 #[cfg(test)]

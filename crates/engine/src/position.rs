@@ -11,6 +11,7 @@ use crate::slot::Partition;
 /// A place in one partition. The first record has offset 1; 0 lies before everything. Offsets grow
 /// and may have holes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Offset(pub u64);
 
 impl std::fmt::Display for Offset {
@@ -21,6 +22,7 @@ impl std::fmt::Display for Offset {
 
 /// A random id given to a log when it is created; a copy that lives on by itself gets a new one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Incarnation(pub u128);
 
 impl std::fmt::Display for Incarnation {

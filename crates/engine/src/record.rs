@@ -56,6 +56,7 @@ impl Kind {
 
 /// Where an event was first recorded: a site's copy of the log under one layout.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Origin {
     /// The site's name.
     pub site: Text,
@@ -67,6 +68,7 @@ pub struct Origin {
 
 /// An event's identity across sites. Counters have no gaps per origin and partition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Dot {
     /// Where it was first recorded.
     pub origin: Origin,
@@ -180,6 +182,7 @@ impl Portable {
 
 /// Which handler sent a command, and how far that handler will never go back.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Source {
     /// The handler's name, without its version.
     pub handler: Text,

@@ -32,6 +32,7 @@ pub fn tag(id: &str) -> Option<&str> {
 
 /// A range of slots: the unit of order, ownership and parallelism.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Partition(pub u16);
 
 impl Partition {

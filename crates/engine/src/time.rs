@@ -4,6 +4,7 @@ use crate::slot::Partition;
 
 /// Microseconds since 1970-01-01T00:00:00Z, negative before. Business time may be any value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
@@ -127,6 +128,7 @@ fn civil_from_days(days: i64) -> (i64, u32, u32) {
 ///
 /// After Kulkarni, Demirbas, Madappa, Avva and Leone, "Logical Physical Clocks", 2014.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HybridTime(pub u64);
 
 impl HybridTime {
@@ -146,6 +148,7 @@ impl HybridTime {
 /// The local order of events over all partitions of one log: 43 bits of milliseconds, 10 of a
 /// counter that carries into them, 10 of the partition. Never negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stamp(pub i64);
 
 impl Stamp {

@@ -2,7 +2,8 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Data, DeriveInput, Error, LitStr, Result, Type};
+use syn::parse::Parse;
+use syn::{Data, DeriveInput, Error, LitStr, Result, Token, Type};
 
 use crate::{field, mirror, shape};
 
@@ -10,12 +11,18 @@ struct Declared {
     name: LitStr,
     id: Type,
     event: Type,
+    commands: Vec<Type>,
 }
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     field::no_generics(input, "an entity's state")?;
     let ident = &input.ident;
-    let Declared { name, id, event } = declared(input)?;
+    let Declared {
+        name,
+        id,
+        event,
+        commands,
+    } = declared(input)?;
     let mirror = mirror::of(input)?;
     let codec = mirror::codec(quote!(encode_state), quote!(decode_state));
     let shape = match &input.data {
@@ -34,6 +41,11 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
                 type Id = #id;
                 type Event = #event;
                 #codec
+
+                fn accepts(accepting: &mut ::everfold::Accepting<Self>) {
+                    let _ = &accepting;
+                    #(accepting.and::<#commands>();)*
+                }
             }
         };
     })
@@ -41,6 +53,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
 
 fn declared(input: &DeriveInput) -> Result<Declared> {
     let (mut name, mut id, mut event) = (None, None, None);
+    let mut commands = Vec::new();
     for attribute in input
         .attrs
         .iter()
@@ -53,14 +66,25 @@ fn declared(input: &DeriveInput) -> Result<Declared> {
                 id = Some(item.value()?.parse()?);
             } else if item.path.is_ident("event") {
                 event = Some(item.value()?.parse()?);
+            } else if item.path.is_ident("commands") {
+                let listed;
+                syn::parenthesized!(listed in item.input);
+                commands.extend(listed.parse_terminated(Type::parse, Token![,])?);
             } else {
-                return Err(item.error("an entity has a `name`, an `id` and an `event`"));
+                return Err(item.error(
+                    "an entity has a `name`, an `id`, an `event` and perhaps `commands`",
+                ));
             }
             Ok(())
         })?;
     }
     match (name, id, event) {
-        (Some(name), Some(id), Some(event)) => Ok(Declared { name, id, event }),
+        (Some(name), Some(id), Some(event)) => Ok(Declared {
+            name,
+            id,
+            event,
+            commands,
+        }),
         (name, id, event) => Err(missing(
             input,
             name.is_none(),

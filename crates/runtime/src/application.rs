@@ -4,7 +4,7 @@ use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use everfold_engine::World;
+use everfold_engine::{Text, World};
 use everfold_engine::engine::{Engine, OwnerError};
 
 use crate::entity::Evolve;
@@ -15,7 +15,9 @@ use crate::reactor::Reactor;
 use crate::saga::{
     Begins, Definition, Definitions, Saga, SagaData, SagaEvent, dispatcher, live_sagas,
 };
+use crate::remote::{AcceptTogether, Membership};
 use crate::schema::{EntityType, Registry};
+use crate::together::DecideTogether;
 use crate::view::{Row, View, ViewTask};
 
 /// What an application consists of; opened on an engine it becomes a [`Node`].
@@ -26,6 +28,7 @@ pub struct Application {
     pub(crate) views: Vec<Box<dyn ViewTask>>,
     pub(crate) reactors: Vec<Reactor>,
     sagas: Vec<SagaVersion>,
+    together: Vec<(Text, AcceptTogether)>,
 }
 
 /// All sagas of an application.
@@ -46,6 +49,7 @@ impl Application {
             views: Vec::new(),
             reactors: Vec::new(),
             sagas: Vec::new(),
+            together: Vec::new(),
         }
     }
 
@@ -63,6 +67,13 @@ impl Application {
     /// Declares a consistency scope whose appends may carry conditions.
     pub fn boundary(mut self, name: &'static str) -> Self {
         self.kinds.push(EntityType::boundary(name));
+        self
+    }
+
+    /// Lets nodes send each other a command over several entities; needed on many nodes only.
+    pub fn together<C: DecideTogether>(mut self) -> Self {
+        let accept: AcceptTogether = crate::together::accept::<C>;
+        self.together.push((Text::from_static(C::NAME), accept));
         self
     }
 
@@ -103,7 +114,25 @@ impl Application {
     ) -> Result<Node, StartError> {
         let sagas = self.define_sagas()?;
         let registry = self.registry()?;
-        Node::start(self, registry, sagas, engine, world, options).await
+        Node::start(self, registry, sagas, engine, world, options, None).await
+    }
+
+    /// Runs as one of many nodes on an engine: owns what the plan of the cluster says, and sends what
+    /// belongs to others to them. Returns before anything is owned.
+    ///
+    /// # Errors
+    /// [`StartError`]: a mistake in the application's definition, or an engine that does not answer.
+    pub async fn join_on(
+        mut self,
+        engine: Arc<dyn Engine>,
+        world: Arc<dyn World>,
+        options: NodeOptions,
+        membership: Membership,
+    ) -> Result<Node, StartError> {
+        let sagas = self.define_sagas()?;
+        let registry = self.registry()?;
+        let membership = Some(membership);
+        Node::start(self, registry, sagas, engine, world, options, membership).await
     }
 
     /// Turns sagas into what they consist of: entities, handlers, and a view of them all.
@@ -190,7 +219,8 @@ impl Application {
                 }
             }
         }
-        Ok(Registry::new(self.kinds.iter().cloned()))
+        let kinds = self.kinds.iter().cloned();
+        Ok(Registry::new(kinds, self.together.clone()))
     }
 }
 

@@ -10,6 +10,7 @@ use everfold_engine::engine::Engine;
 use everfold_engine::record::Kind;
 use everfold_engine::{EntityKey, Record, Text};
 use std::sync::Arc;
+use serde::{Deserialize, Serialize};
 
 use crate::error::CommandError;
 use crate::node::Node;
@@ -18,7 +19,7 @@ use crate::sending::Sending;
 use crate::stream::{Append, Expected, NewEvent, Parts};
 
 /// A name and value that events carry.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Label {
     name: Text,
     value: Text,
@@ -35,12 +36,12 @@ impl Label {
 }
 
 /// Which events of a boundary matter: those that match any of its items.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Query {
     items: Vec<Item>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Item {
     types: Vec<Text>,
     labels: Vec<Label>,
@@ -77,7 +78,7 @@ impl Query {
 }
 
 /// Fails an append if an event matching `query` was added after `marker`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
     pub(crate) query: Query,
     pub(crate) marker: u64,

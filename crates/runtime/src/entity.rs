@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::decision::{Context, Decision};
 use crate::event::Event;
 use crate::key::Key;
+use crate::remote::Accepting;
 
 /// Something with an identity whose state is the fold of its events; derive it on the state.
 ///
@@ -22,6 +23,11 @@ pub trait Entity: Default + std::marker::Send + 'static {
 
     /// What can happen to it.
     type Event: Event;
+
+    /// The commands that other nodes may send; derived from `#[entity(commands(...))]`.
+    fn accepts(accepting: &mut Accepting<Self>) {
+        let _ = accepting;
+    }
 
     /// Appends the state to `out` as JSON, for snapshots and inspection.
     ///

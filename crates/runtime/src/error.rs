@@ -3,7 +3,9 @@
 use everfold_engine::engine::ReadError;
 use everfold_engine::name::BadName;
 use everfold_engine::position::ForeignPosition;
+use everfold_engine::Text;
 use everfold_engine::slot::Partition;
+use serde::{Deserialize, Serialize};
 
 /// A command that was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +19,8 @@ pub enum SendError<Rejection> {
 }
 
 /// A command that could not be processed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+// The order of the variants is what nodes tell each other: new ones come last.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CommandError {
     /// The entity's name cannot be stored.
@@ -64,7 +67,7 @@ pub enum CommandError {
         /// The id.
         id: everfold_engine::Uuid,
         /// Which side of the window.
-        reason: &'static str,
+        reason: Text,
     },
     /// Nothing happened now: a handler's command was finished before, and its answer is forgotten.
     #[error("command {0} of a handler was finished before")]
@@ -110,6 +113,24 @@ pub enum CommandError {
     /// The answer did not come in time; it may or may not have happened.
     #[error("no answer within the deadline; ask again with the same command id")]
     Deadline,
+    /// Nothing happened: the command cannot be carried to the node that decides it.
+    #[error(
+        "not done: {command} cannot be sent from another node than the one that owns {entity}: name it in `#[entity(commands(...))]`, or add `.together::<...>()` to the application"
+    )]
+    NotCarried {
+        /// Whom it is for.
+        entity: String,
+        /// The command.
+        command: String,
+    },
+    /// It may or may not have happened: the node that decides it was not reached in time.
+    #[error("no owner of partition {partition} has answered: {reason}; ask again with the same command id")]
+    NoOwner {
+        /// The partition.
+        partition: Partition,
+        /// What was in the way.
+        reason: String,
+    },
 }
 
 impl CommandError {
@@ -123,6 +144,7 @@ impl CommandError {
                 | Self::Unknown(_)
                 | Self::Deadline
                 | Self::Closed
+                | Self::NoOwner { .. }
         )
     }
 }

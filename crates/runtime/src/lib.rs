@@ -18,6 +18,7 @@ mod node;
 mod options;
 mod owner;
 mod reactor;
+mod remote;
 mod saga;
 mod schema;
 mod sending;
@@ -42,6 +43,7 @@ pub use node::{Commanded, EntityRef, Node};
 pub use options::{NodeOptions, PartitionPolicy, SnapshotPolicy, StateOptions, StateStore};
 pub use owner::{OwnerReport, Sent};
 pub use reactor::{At, Outbound, Reaction, Reactor, cancel, command, nothing};
+pub use remote::{Accepting, Membership, PeerError, Peers};
 pub use saga::{
     Acting, Asks, Json, LiveSaga, Next, Operation, Question, Saga, SagaData, SagaEnd, SagaEvent,
     SagaOutcome, SagaRef, SagaRejection, SagaStatus, Starting, Step, StepOutcome, StepStatus,

@@ -6,10 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use everfold_engine::engine::{Engine, Epoch, OwnerError, ReadError};
+use everfold_engine::engine::{BoxFuture, Engine, Epoch, OwnerError, ReadError};
 use everfold_engine::indexed::Indexed;
 use everfold_engine::slot::Partition;
-use everfold_engine::{EntityKey, Offset, Position, Text, World};
+use everfold_engine::{Bytes, EntityKey, Offset, Position, Text, World};
 use tokio::sync::{mpsc, watch};
 
 use crate::application::{Application, Sagas, StartError};
@@ -23,6 +23,7 @@ use crate::inspector;
 use crate::key::Key;
 use crate::options::{NodeOptions, StateOptions};
 use crate::owner::{Loader, Owner, OwnerReport, OwnerStatus, Router, Sent, Strength, Watch};
+use crate::remote::{Membership, Remote, receive};
 use crate::schema::Registry;
 use crate::sending::Sending;
 use crate::stream::StreamRef;
@@ -54,6 +55,7 @@ impl Node {
         engine: Arc<dyn Engine>,
         world: Arc<dyn World>,
         options: NodeOptions,
+        membership: Option<Membership>,
     ) -> Result<Self, StartError> {
         let engine = Indexed::over(engine, world.random());
         let layout = engine.identity().layout;
@@ -67,8 +69,22 @@ impl Node {
             memory_bytes: options.state.memory_bytes / usize::from(layout.partitions),
             ..options.state
         };
-        for partition in layout.all() {
+        let mut waiting = Vec::new();
+        for _ in layout.all() {
             let (sender, inbox) = mpsc::channel(options.waiting_commands.max(1));
+            inboxes.push(sender);
+            waiting.push(inbox);
+        }
+        let clustered = membership.is_some();
+        let remote = membership.map(|membership| Remote {
+            membership,
+            engine: engine.clone(),
+            registry: registry.clone(),
+            options: share,
+        });
+        let start = engine.identity().start();
+        let router = Router::new(layout, start, inboxes, world.clone(), remote);
+        for (partition, inbox) in layout.all().zip(waiting) {
             let (ready, state) = watch::channel(None);
             let status = Arc::new(OwnerStatus::default());
             let owner = Owner {
@@ -81,6 +97,8 @@ impl Node {
                 ready,
                 status: status.clone(),
                 options: share,
+                router: router.clone(),
+                warm: None,
             };
             let (end, over) = watch::channel(false);
             let task = async move {
@@ -88,12 +106,10 @@ impl Node {
                 end.send_replace(true);
             };
             world.spawn("owner", Box::pin(task));
-            inboxes.push(sender);
             states.push(state);
             owners.push(status);
             ended.push(over);
         }
-        let router = Router::new(layout, engine.identity().start(), inboxes, world.clone());
         let mut node = Self {
             engine: engine.clone(),
             router: router.clone(),
@@ -108,17 +124,10 @@ impl Node {
             stop_handlers,
             stop_owners,
         };
-        match claimed(&mut states).await {
-            Ok(epoch) => {
-                if let Err(error) = check_schemas(engine.as_ref(), &registry, Some(epoch)).await {
-                    node.close().await;
-                    return Err(error);
-                }
-            }
-            Err(error) => {
-                node.close().await;
-                return Err(error.into());
-            }
+        if clustered {
+            note_schemas(&engine, &registry, &world, &states);
+        } else {
+            node = node.claim(&mut states).await?;
         }
         let feed = |partition| Arc::new(Feed::new(engine.clone(), partition));
         let feeds = layout.all().map(feed).collect();
@@ -139,6 +148,27 @@ impl Node {
                 .push(ReactorTask(reactor).start(&ground, &registry));
         }
         Ok(node)
+    }
+
+    /// Waits until everything is owned, and notes the types of events.
+    async fn claim(self, states: &mut [watch::Receiver<Ownership>]) -> Result<Self, StartError> {
+        let noted = match claimed(states).await {
+            Ok(epoch) => check_schemas(self.engine.as_ref(), &self.registry, Some(epoch)).await,
+            Err(error) => Err(error.into()),
+        };
+        match noted {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Does what another node asks for; the answer is what that node's [`Peers`](crate::Peers)
+    /// expects. On a node that was not opened by [`Application::join_on`] it is done here in any case.
+    pub fn answer(&self, request: &[u8]) -> BoxFuture<'static, Bytes> {
+        receive(self, request)
     }
 
     /// One entity.
@@ -386,6 +416,36 @@ impl Node {
         }
         self.engine.close().await;
     }
+}
+
+/// Notes the types of events under the first ownership of the first partition that comes here.
+fn note_schemas(
+    engine: &Arc<dyn Engine>,
+    registry: &Arc<Registry>,
+    world: &Arc<dyn World>,
+    states: &[watch::Receiver<Ownership>],
+) {
+    let Some(mut state) = states.first().cloned() else {
+        return;
+    };
+    let (engine, registry, pausing) = (engine.clone(), registry.clone(), world.clone());
+    let task = async move {
+        loop {
+            let owned = state.wait_for(|state| matches!(state, Some(Ok(_)))).await;
+            let Some(epoch) = owned.ok().and_then(|state| state.clone()?.ok()) else {
+                return;
+            };
+            // Another node that has noted a type meanwhile makes this one look again.
+            if check_schemas(engine.as_ref(), &registry, Some(epoch))
+                .await
+                .is_ok()
+            {
+                return;
+            }
+            pausing.sleep(Duration::from_secs(1)).await;
+        }
+    };
+    world.spawn("note schemas", Box::pin(task));
 }
 
 /// Waits for all partitions; the epoch of the first.

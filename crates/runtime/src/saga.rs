@@ -30,3 +30,4 @@ pub use refer::{Acting, SagaOutcome, SagaRef, Starting};
 pub(crate) use step::StepAnswer;
 pub use step::{Next, Step, again, done, fail, help};
 pub use work::SagaRejection;
+pub(crate) use work::SagaWork;

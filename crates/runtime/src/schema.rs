@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::boundary::BoundaryIndex;
 use crate::entity::{Entity, Evolve};
 use crate::event::{DecodeError, Event, EventSchema};
+use crate::remote::{Accept, AcceptTogether, Accepting};
 use crate::saga::{self, Instance, SagaEvent};
 
 /// The state of an entity of any type.
@@ -35,6 +36,8 @@ pub(crate) struct EntityType {
     pub(crate) encode_state: fn(&AnyState, &mut Vec<u8>) -> Result<(), serde_json::Error>,
     pub(crate) decode_state: Option<DecodeState>,
     pub(crate) growth: Growth,
+    /// Commands that other nodes may send.
+    pub(crate) accepts: Vec<(Text, Accept)>,
 }
 
 /// How many bytes a state grows by per 1,000 bytes of events; learned as states are written down,
@@ -93,6 +96,11 @@ impl EntityType {
             },
             decode_state: Some(|bytes| Ok(Box::new(E::decode_state(bytes)?))),
             growth: Growth::default(),
+            accepts: {
+                let mut accepting = Accepting::nothing();
+                E::accepts(&mut accepting);
+                accepting.known
+            },
         }
     }
 
@@ -141,6 +149,7 @@ impl EntityType {
                 Ok(Box::new(state))
             }),
             growth: Growth::default(),
+            accepts: Vec::new(),
         }
     }
 
@@ -161,6 +170,7 @@ impl EntityType {
             // A long stream comes back by its version alone.
             decode_state: Some(|_| Ok(Box::new(()))),
             growth: Growth::default(),
+            accepts: Vec::new(),
         }
     }
 }
@@ -180,10 +190,15 @@ fn shape_of<E: Entity>() -> u64 {
 pub(crate) struct Registry {
     types: Map<Text, Arc<EntityType>>,
     untyped: Arc<EntityType>,
+    /// Commands over several entities that other nodes may send.
+    pub(crate) together: Vec<(Text, AcceptTogether)>,
 }
 
 impl Registry {
-    pub(crate) fn new(types: impl IntoIterator<Item = EntityType>) -> Self {
+    pub(crate) fn new(
+        types: impl IntoIterator<Item = EntityType>,
+        together: Vec<(Text, AcceptTogether)>,
+    ) -> Self {
         let mut by_name = seeded(0);
         for kind in types {
             by_name.insert(kind.name.clone(), Arc::new(kind));
@@ -191,6 +206,7 @@ impl Registry {
         Self {
             types: by_name,
             untyped: Arc::new(EntityType::untyped()),
+            together,
         }
     }
 

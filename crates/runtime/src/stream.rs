@@ -7,6 +7,7 @@ use std::sync::Arc;
 use everfold_engine::engine::{Parameter, ReadError, Statement};
 use everfold_engine::record::{JSON, Portable};
 use everfold_engine::{Bytes, EntityKey, Offset, Record, Text, Uuid};
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::boundary::{BoundaryIndex, Condition};
@@ -15,10 +16,11 @@ use crate::event::Event;
 use crate::node::Node;
 use crate::owner::{Answer, Decided, Desk, Draft, Envelope, Residents, Ruling, Sent, Work};
 use crate::owner::{command_digest, draft, to_json};
+use crate::remote::What;
 use crate::sending::Sending;
 
 /// An event to append as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewEvent {
     /// The event's id; drawn if none is given.
     pub id: Option<Uuid>,
@@ -111,7 +113,7 @@ impl Parts {
 }
 
 /// What must be true of a stream for an append to happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expected {
     /// Nothing.
     Any,
@@ -175,6 +177,23 @@ impl Sending<Append> {
 }
 
 impl Append {
+    /// The work, after a look for mistakes.
+    pub(crate) fn into_work(self, envelope: Envelope) -> Result<Submitted, CommandError> {
+        self.check()?;
+        let (answer, receiver) = oneshot::channel();
+        let work = Appending {
+            envelope,
+            entity: [self.entity],
+            events: self.events,
+            expected: self.expected,
+            condition: self.condition,
+            statements: self.statements,
+            version: 0,
+            answer,
+        };
+        Ok((work, receiver))
+    }
+
     fn check(&self) -> Result<(), CommandError> {
         const LONGEST_NAME: usize = 512;
         self.entity.check()?;
@@ -202,30 +221,22 @@ impl IntoFuture for Sending<Append> {
     fn into_future(self) -> Self::IntoFuture {
         let (router, append) = (self.router, self.what);
         let partition = router.partition(&append.entity.id);
-        let (answer, receiver) = oneshot::channel();
-        let checked = append.check();
-        let work = Box::new(Appending {
-            envelope: self.envelope,
-            entity: [append.entity],
-            events: append.events,
-            expected: append.expected,
-            condition: append.condition,
-            statements: append.statements,
-            version: 0,
-            answer,
+        let submitted = append.into_work(self.envelope).map(|(work, answer)| {
+            router.submit(partition, Box::new(work));
+            answer
         });
-        match checked {
-            Ok(()) => router.submit(partition, work),
-            Err(error) => work.answer(Answer::Failed(error)),
-        }
         Box::pin(async move {
-            let (version, offset) = receiver.await.unwrap_or(Err(CommandError::Closed))?;
+            let (version, offset) = submitted?.await.unwrap_or(Err(CommandError::Closed))?;
             Ok(Sent::new(version, router.position(partition, offset)))
         })
     }
 }
 
-struct Appending {
+/// What an append was answered: the stream's version, and how far the log reaches with it.
+type Appended = Result<(u64, Offset), CommandError>;
+pub(crate) type Submitted = (Appending, oneshot::Receiver<Appended>);
+
+pub(crate) struct Appending {
     envelope: Envelope,
     entity: [EntityKey; 1],
     events: Vec<NewEvent>,
@@ -233,7 +244,7 @@ struct Appending {
     condition: Option<Condition>,
     statements: Vec<Statement>,
     version: u64,
-    answer: oneshot::Sender<Result<(u64, Offset), CommandError>>,
+    answer: oneshot::Sender<Appended>,
 }
 
 impl Appending {
@@ -272,6 +283,20 @@ fn write(statement: &Statement, parts: &mut Parts) {
 impl Work for Appending {
     fn envelope(&self) -> &Envelope {
         &self.envelope
+    }
+
+    fn envelope_mut(&mut self) -> &mut Envelope {
+        &mut self.envelope
+    }
+
+    fn carried(&self) -> Result<What, CommandError> {
+        Ok(What::Append {
+            entity: self.entity[0].clone(),
+            events: self.events.clone(),
+            expected: self.expected,
+            condition: self.condition.clone(),
+            statements: self.statements.clone(),
+        })
     }
 
     fn entities(&self) -> &[EntityKey] {

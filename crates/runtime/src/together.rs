@@ -17,8 +17,9 @@ use crate::key::Key;
 use crate::node::Node;
 use crate::owner::{
     Answer, Decided, Desk, Draft, Envelope, Residents, Router, Ruling, Sent, Work, context,
-    digest_of, draft, guard, to_json,
+    digest_of, draft, guard, not_json, to_json,
 };
+use crate::remote::{Carried, What, told};
 use crate::schema::AnyState;
 use crate::sending::Sending;
 
@@ -181,31 +182,49 @@ impl<C: DecideTogether> IntoFuture for Sending<Combined<C>> {
 
 type Submitted<C> = (oneshot::Receiver<Answered<C>>, Router, Partition);
 
+/// Makes a command over several entities again that another node has sent.
+pub(crate) fn accept<C: DecideTogether>(
+    body: &[u8],
+    envelope: Envelope,
+) -> Result<Carried, CommandError> {
+    let command = C::decode(body).map_err(not_json)?;
+    let (work, _, answer) = joint(command, envelope)?;
+    Ok((Box::new(work), Box::pin(told(answer))))
+}
+
+type Made<C> = (JointWork<C>, EntityKey, oneshot::Receiver<Answered<C>>);
+
+/// Finds mistakes in a command before it is sent.
+fn joint<C: DecideTogether>(command: C, envelope: Envelope) -> Result<Made<C>, CommandError> {
+    let members = command.members().keys;
+    let first = members.first().cloned();
+    let first =
+        first.ok_or_else(|| CommandError::Conflict("the command names no entity".into()))?;
+    for member in &members {
+        member.check()?;
+        if member.slot() != first.slot() {
+            let (one, other) = (first.to_string(), member.to_string());
+            return Err(CommandError::NotTogether(one, other));
+        }
+    }
+    let (answer, receiver) = oneshot::channel();
+    let work = JointWork {
+        envelope,
+        members,
+        command,
+        changes: Vec::new(),
+        verdict: None,
+        answer,
+    };
+    Ok((work, first, receiver))
+}
+
 impl<C: DecideTogether> Sending<Combined<C>> {
     /// Puts the command on its way, awaited or not.
     fn submit(self) -> Result<Submitted<C>, CommandError> {
-        let (router, command) = (self.router, self.what.command);
-        let members = command.members().keys;
-        let first = members
-            .first()
-            .ok_or_else(|| CommandError::Conflict("the command names no entity".into()))?;
-        for member in &members {
-            member.check()?;
-            if member.slot() != first.slot() {
-                let (one, other) = (first.to_string(), member.to_string());
-                return Err(CommandError::NotTogether(one, other));
-            }
-        }
+        let router = self.router;
+        let (work, first, receiver) = joint(self.what.command, self.envelope)?;
         let partition = router.partition(&first.id);
-        let (answer, receiver) = oneshot::channel();
-        let work = JointWork {
-            envelope: self.envelope,
-            members,
-            command,
-            changes: Vec::new(),
-            verdict: None,
-            answer,
-        };
         router.submit(partition, Box::new(work));
         Ok((receiver, router, partition))
     }
@@ -227,6 +246,19 @@ struct JointWork<C: DecideTogether> {
 impl<C: DecideTogether> Work for JointWork<C> {
     fn envelope(&self) -> &Envelope {
         &self.envelope
+    }
+
+    fn envelope_mut(&mut self) -> &mut Envelope {
+        &mut self.envelope
+    }
+
+    fn carried(&self) -> Result<What, CommandError> {
+        let mut body = Vec::new();
+        self.command.encode(&mut body).map_err(not_json)?;
+        Ok(What::Together {
+            name: Text::from_static(C::NAME),
+            body: body.into(),
+        })
     }
 
     fn entities(&self) -> &[EntityKey] {

@@ -15,6 +15,7 @@ use crate::time::Timestamp;
 /// assert_eq!(paid.parameters.len(), 2);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Statement {
     /// With `$1`, `$2` and so on where the parameters go. One statement, which the caller wrote:
     /// never text that came from outside.
@@ -25,6 +26,7 @@ pub struct Statement {
 
 /// A value for a statement. The store turns it into the type that stands at its place.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Parameter {
     /// No value.
     Null,

@@ -16,7 +16,7 @@ pub enum AccountEvent {
 }
 
 #[derive(Entity, Default, Clone, Debug, PartialEq)]
-#[entity(name = "account", id = AccountId, event = AccountEvent)]
+#[entity(name = "account", id = AccountId, event = AccountEvent, commands(Deposit, Withdraw, Mirror))]
 pub struct Account {
     pub balance: i64,
     pub mirrored: i64,
@@ -171,6 +171,7 @@ pub fn mirror() -> Reactor {
 pub fn bank() -> Application {
     Application::new("bank")
         .entity::<Account>()
+        .together::<Transfer>()
         .view(turnover())
         .reactor(mirror())
 }

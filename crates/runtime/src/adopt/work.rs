@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::{Adopted, FirstEvents};
 use crate::entity::Evolve;
 use crate::error::CommandError;
+use crate::remote::What;
 use crate::owner::{
     Answer, Decided, Desk, Envelope, Residents, Ruling, Work, command_digest, draft, guard, to_json,
 };
@@ -58,6 +59,17 @@ impl<E: Evolve> Adopting<E> {
 impl<E: Evolve> Work for Adopting<E> {
     fn envelope(&self) -> &Envelope {
         &self.envelope
+    }
+
+    fn envelope_mut(&mut self) -> &mut Envelope {
+        &mut self.envelope
+    }
+
+    fn carried(&self) -> Result<What, CommandError> {
+        Err(CommandError::NotCarried {
+            entity: self.entity[0].to_string(),
+            command: "the adoption of a row".to_owned(),
+        })
     }
 
     fn entities(&self) -> &[EntityKey] {

@@ -8,6 +8,7 @@ use super::serve::Serving;
 use super::work::{Answer, Desk, Envelope, Ruling, Work};
 use crate::error::CommandError;
 use crate::owner::Residents;
+use crate::remote::What;
 
 /// Has the owner of an entity append its baseline.
 pub(crate) struct Stand {
@@ -33,6 +34,17 @@ impl Stand {
 impl Work for Stand {
     fn envelope(&self) -> &Envelope {
         &self.envelope
+    }
+
+    fn envelope_mut(&mut self) -> &mut Envelope {
+        &mut self.envelope
+    }
+
+    fn carried(&self) -> Result<What, CommandError> {
+        Err(CommandError::NotCarried {
+            entity: self.entity[0].to_string(),
+            command: "its baseline".to_owned(),
+        })
     }
 
     fn entities(&self) -> &[EntityKey] {

@@ -111,17 +111,23 @@ impl Known {
         let issued = own.or(envelope.issued.map(Timestamp::millis));
         let Some(issued) = issued else {
             let reason = "it is no UUID of version 7 and came without its time of issue";
-            return Err(CommandError::IdExpired { id, reason });
+            return Err(CommandError::IdExpired {
+                id,
+                reason: Text::from_static(reason),
+            });
         };
         if issued < now.millis() - WINDOW_MILLIS {
             return Err(CommandError::IdExpired {
                 id,
-                reason: "issued more than 24 hours ago",
+                reason: Text::from_static("issued more than 24 hours ago"),
             });
         }
         if issued > now.millis() + AHEAD_MILLIS {
             let reason = "issued more than 5 minutes in the future";
-            return Err(CommandError::IdExpired { id, reason });
+            return Err(CommandError::IdExpired {
+                id,
+                reason: Text::from_static(reason),
+            });
         }
         Ok(match own {
             Some(issued) => Shelf::Issued(issued.div_euclid(BUCKET_MILLIS)),

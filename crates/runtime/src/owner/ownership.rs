@@ -14,12 +14,18 @@ use tokio::sync::{mpsc, watch};
 use super::Residents;
 use super::batch::Batch;
 use super::recover::{Recovery, Tail};
+use super::router::Router;
 use super::serve::{End, LEAST_SWEPT, MOST_UNITS, Serving};
+use super::standby::{Following, Standby};
 use super::work::{Answer, Work};
 use crate::error::CommandError;
 use crate::handler::{Ownership, raised};
 use crate::options::StateOptions;
+use crate::remote::Duty;
 use crate::schema::Registry;
+
+/// How long a plan that gives a partition to this node is doubted after another one has claimed it.
+const FENCED_PAUSE: Duration = Duration::from_millis(500);
 
 /// How an owner is doing, for inspection.
 #[derive(Debug, Default)]
@@ -34,6 +40,8 @@ pub(crate) struct OwnerStatus {
     pub(crate) snapshots: AtomicU64,
     pub(crate) stored: AtomicU64,
     pub(crate) replayed: AtomicU64,
+    /// How far a standby has come.
+    pub(crate) followed: AtomicU64,
 }
 
 /// What an owner has in memory, and has done since the node began.
@@ -97,18 +105,31 @@ pub(crate) struct Owner {
     pub(crate) status: Arc<OwnerStatus>,
     /// With this partition's share of the memory.
     pub(crate) options: StateOptions,
+    pub(crate) router: Router,
+    /// What was kept warm, until it is owned.
+    pub(crate) warm: Option<Standby>,
 }
 
 impl Owner {
-    /// Claims and serves until the node closes.
+    /// Claims and serves until the node closes; on many nodes, whenever it is to be the owner.
     pub(crate) async fn run(mut self) {
         loop {
+            let duty = self.duty();
+            if duty != Duty::Own {
+                if self.ready.borrow().is_some() {
+                    self.ready.send_replace(Some(Err(self.fenced())));
+                }
+                match self.step_aside(duty).await {
+                    Some(End::Closed) => return,
+                    _ => continue,
+                }
+            }
             let claimed = self.take_over().await;
             let ended = match claimed {
-                Ok((claim, tail)) => {
+                Ok((claim, tail, residents)) => {
                     self.status.epoch.store(claim.epoch.0, Ordering::Relaxed);
                     self.ready.send_replace(Some(Ok(claim.epoch)));
-                    self.serve(claim, tail).await
+                    self.serve(claim, tail, residents).await
                 }
                 Err(error) => {
                     let lasting = matches!(
@@ -130,17 +151,17 @@ impl Owner {
             };
             match ended {
                 Some(End::Closed) => return,
+                Some(End::Moved) => self.world.reached("owner: partition moved away"),
                 Some(End::Fenced) => {
                     self.world.reached("owner: fenced");
-                    let partition = self.partition;
-                    let error = OwnerError::Fenced {
-                        partition,
-                        current: None,
-                    };
-                    self.ready.send_replace(Some(Err(error)));
-                    self.turn_away(|| CommandError::Fenced(partition), None)
-                        .await;
-                    return;
+                    self.ready.send_replace(Some(Err(self.fenced())));
+                    if self.router.remote().is_none() {
+                        let partition = self.partition;
+                        self.turn_away(|| CommandError::Fenced(partition), None)
+                            .await;
+                        return;
+                    }
+                    self.await_another_plan().await;
                 }
                 Some(End::Unknown) => self.world.reached("owner: unknown outcome, claims again"),
                 None => self.world.reached("owner: could not claim, tries again"),
@@ -148,19 +169,116 @@ impl Owner {
         }
     }
 
-    async fn take_over(&self) -> Result<(Claim, Tail), OwnerError> {
+    fn duty(&self) -> Duty {
+        let remote = self.router.remote();
+        remote.map_or(Duty::Own, |remote| remote.duty(self.partition))
+    }
+
+    fn fenced(&self) -> OwnerError {
+        OwnerError::Fenced {
+            partition: self.partition,
+            current: None,
+        }
+    }
+
+    /// Somebody else has claimed what the plan, as it is known here, gives to this node: the next
+    /// plan says why. If none comes, whoever it was is gone again.
+    async fn await_another_plan(&mut self) {
+        let Some(remote) = self.router.remote().cloned() else {
+            return;
+        };
+        tokio::select! { biased;
+            () = remote.membership.duty_changes(self.partition, Duty::Own) => {}
+            () = raised(&mut self.closing) => {}
+            () = self.world.sleep(FENCED_PAUSE) => {}
+        }
+    }
+
+    /// Keeps the partition warm, or does nothing, until that is no longer the duty.
+    async fn step_aside(&mut self, duty: Duty) -> Option<End> {
+        let remote = self.router.remote().cloned()?;
+        let mut warm = match (duty, self.warm.take()) {
+            (Duty::StandBy, warm) => warm,
+            _ => None,
+        };
+        let following = Following {
+            recovery: Recovery {
+                engine: self.engine.as_ref(),
+                world: self.world.as_ref(),
+                options: &self.options,
+                partition: self.partition,
+                epoch: None,
+            },
+            registry: &self.registry,
+            status: &self.status,
+        };
+        let ended = {
+            let follow = async {
+                if duty != Duty::StandBy {
+                    std::future::pending::<()>().await;
+                }
+                if warm.is_none() {
+                    warm = Some(following.begin().await);
+                }
+                if let Some(warm) = &mut warm {
+                    following.follow(warm).await;
+                }
+            };
+            let mut follow = std::pin::pin!(follow);
+            let changes = remote.membership.duty_changes(self.partition, duty);
+            let mut changes = std::pin::pin!(changes);
+            loop {
+                tokio::select! { biased;
+                    () = &mut changes => break None,
+                    work = self.inbox.recv() => match work {
+                        Some(work) => {
+                            if *self.closing.borrow() {
+                                work.answer(Answer::Failed(CommandError::Closed));
+                            } else {
+                                self.world.reached("owner: work passed on to the owner");
+                                remote.carry(self.router.clone(), self.partition, work);
+                            }
+                        }
+                        None => break Some(End::Closed),
+                    },
+                    () = raised(&mut self.closing), if !self.inbox.is_closed() => self.inbox.close(),
+                    () = &mut follow => {}
+                }
+            }
+        };
+        self.warm = warm;
+        ended
+    }
+
+    async fn take_over(&mut self) -> Result<(Claim, Tail, Option<Residents>), OwnerError> {
         let claim = self.engine.claim(self.partition).await?;
         let recovery = Recovery {
             engine: self.engine.as_ref(),
             world: self.world.as_ref(),
             options: &self.options,
             partition: self.partition,
-            epoch: claim.epoch,
+            epoch: Some(claim.epoch),
         };
-        let mut tail = recovery.read(claim.safe_head).await?;
+        // A copy that is ahead of the log is of another one.
+        let warm = self.warm.take();
+        let warm = warm.filter(|warm| warm.tail.head <= claim.safe_head);
+        let (mut tail, residents) = match warm {
+            Some(mut warm) => {
+                self.world.reached("owner: takes over warm");
+                warm.tail.folded = 0;
+                let following = Following {
+                    recovery,
+                    registry: &self.registry,
+                    status: &self.status,
+                };
+                following.read(&mut warm, claim.safe_head).await?;
+                (warm.tail, Some(warm.residents))
+            }
+            None => (recovery.read(claim.safe_head).await?, None),
+        };
         self.status.replayed.store(tail.folded, Ordering::Relaxed);
         tail.clock.stamp = tail.clock.stamp.max(claim.floor);
-        Ok((claim, tail))
+        Ok((claim, tail, residents))
     }
 
     /// Answers everything with an error, for a while or until the node closes.
@@ -186,7 +304,14 @@ impl Owner {
         }
     }
 
-    async fn serve(&mut self, claim: Claim, tail: Tail) -> Option<End> {
+    async fn serve(
+        &mut self,
+        claim: Claim,
+        tail: Tail,
+        residents: Option<Residents>,
+    ) -> Option<End> {
+        let budget = self.options.memory_bytes as u64;
+        let cold = || Residents::new(self.world.random(), budget);
         let mut serving = Serving {
             partition: self.partition,
             engine: self.engine.clone(),
@@ -198,7 +323,7 @@ impl Owner {
             chained: self.engine.identity().chained,
             clock: tail.clock,
             known: tail.known,
-            residents: Residents::new(self.world.random(), self.options.memory_bytes as u64),
+            residents: residents.unwrap_or_else(cold),
             watchers: seeded(self.world.random()),
             durable: tail.head.max(claim.safe_head),
             durable_batch: 0,
@@ -213,14 +338,23 @@ impl Owner {
             options: self.options,
             state: tail.state,
             keeper: None,
+            router: self.router.clone(),
         };
         if tail.foreign {
             serving.keeper().clear_snapshots();
         }
         let end = serving.run(&mut self.inbox, &mut self.closing).await;
-        if matches!(end, End::Closed) {
-            serving.put_away().await;
-            let _ = self.engine.release(self.partition, claim.epoch).await;
+        match end {
+            End::Closed => {
+                serving.put_away().await;
+                let _ = self.engine.release(self.partition, claim.epoch).await;
+            }
+            End::Moved => {
+                // The next owner waits: what is stored beside the log has to do without the end.
+                let _ = self.engine.release(self.partition, claim.epoch).await;
+                self.warm = Some(serving.into_standby());
+            }
+            End::Fenced | End::Unknown => {}
         }
         Some(end)
     }

@@ -2,15 +2,18 @@
 
 use std::marker::PhantomData;
 
-use everfold_engine::{EntityKey, Offset};
+use everfold_engine::{Bytes, EntityKey, Offset};
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::work::{Answer, Desk, Envelope, Ruling, Work};
 use crate::error::CommandError;
 use crate::owner::Residents;
+use crate::remote::What;
+use crate::schema::AnyState;
 
 /// How fresh an answer must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Strength {
     /// Ownership is proven after the question arrived.
     Linearizable,
@@ -19,6 +22,17 @@ pub(crate) enum Strength {
     After(Offset),
     /// Whatever this node has; durable, but perhaps not the newest.
     Eventual,
+}
+
+impl Strength {
+    /// Whether the answer must wait for a proof of ownership, with so much of the log durable.
+    fn asks_for_proof(self, durable: Offset) -> bool {
+        match self {
+            Self::Linearizable => true,
+            Self::After(offset) => durable < offset,
+            Self::Eventual => false,
+        }
+    }
 }
 
 /// What was looked for, and how far the log reaches with it.
@@ -71,6 +85,18 @@ where
         &self.envelope
     }
 
+    fn envelope_mut(&mut self) -> &mut Envelope {
+        &mut self.envelope
+    }
+
+    fn carried(&self) -> Result<What, CommandError> {
+        Ok(What::Look {
+            entity: self.entity[0].clone(),
+            strength: self.strength,
+            beyond: None,
+        })
+    }
+
     fn entities(&self) -> &[EntityKey] {
         &self.entity
     }
@@ -84,14 +110,18 @@ where
         self.seen = super::guard(&self.entity[0], || (self.look)(state, version))?;
         Ok(match self.seen {
             Some(_) => Ruling::Read {
-                fenced: match self.strength {
-                    Strength::Linearizable => true,
-                    Strength::After(offset) => desk.durable < offset,
-                    Strength::Eventual => false,
-                },
+                fenced: self.strength.asks_for_proof(desk.durable),
             },
             None => Ruling::Wait,
         })
+    }
+
+    fn look(&mut self, state: &AnyState, version: u64) -> Result<bool, CommandError> {
+        let key = &self.entity[0];
+        let state = state.downcast_ref::<E>();
+        let state = state.ok_or_else(|| CommandError::UnknownEntity(key.kind.to_string()))?;
+        self.seen = super::guard(key, || (self.look)(state, version))?;
+        Ok(self.seen.is_some())
     }
 
     fn evolve(&mut self, _: &mut Residents) -> Result<(), CommandError> {
@@ -107,6 +137,96 @@ where
             (Answer::Durable(offset), Some(seen)) => Ok((seen, offset)),
             (Answer::Failed(error), _) => Err(error),
             (Answer::Durable(_) | Answer::Again(..), _) => Err(CommandError::Closed),
+        };
+        if let Some(sender) = self.answer.take() {
+            let _ = sender.send(result);
+        }
+    }
+}
+
+/// A state with its version, and how far the log reaches with it.
+pub(crate) type StateAt = (Bytes, u64, Offset);
+
+/// Writes down an entity's state for another node, once its version is above what that one has.
+pub(crate) struct Shown {
+    envelope: Envelope,
+    entity: [EntityKey; 1],
+    strength: Strength,
+    beyond: Option<u64>,
+    state: (Bytes, u64),
+    answer: Option<oneshot::Sender<Result<StateAt, CommandError>>>,
+}
+
+impl Shown {
+    pub(crate) fn new(
+        entity: EntityKey,
+        strength: Strength,
+        beyond: Option<u64>,
+    ) -> (Self, oneshot::Receiver<Result<StateAt, CommandError>>) {
+        let (answer, receiver) = oneshot::channel();
+        let shown = Self {
+            envelope: Envelope::default(),
+            entity: [entity],
+            strength,
+            beyond,
+            state: (Bytes::new(), 0),
+            answer: Some(answer),
+        };
+        (shown, receiver)
+    }
+}
+
+impl Work for Shown {
+    fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    fn envelope_mut(&mut self) -> &mut Envelope {
+        &mut self.envelope
+    }
+
+    fn carried(&self) -> Result<What, CommandError> {
+        // It was carried here; whoever sent it asks elsewhere.
+        Err(CommandError::Closed)
+    }
+
+    fn entities(&self) -> &[EntityKey] {
+        &self.entity
+    }
+
+    fn digest(&self) -> Result<u128, CommandError> {
+        Ok(0)
+    }
+
+    fn decide(&mut self, desk: &Desk<'_>) -> Result<Ruling, CommandError> {
+        let key = &self.entity[0];
+        let resident = desk.residents.get(key)?;
+        if self.beyond.is_some_and(|beyond| resident.version <= beyond) {
+            return Ok(Ruling::Wait);
+        }
+        let mut state = Vec::new();
+        let encode = || (resident.kind.encode_state)(resident.state.as_ref(), &mut state);
+        super::guard(key, encode)?.map_err(super::not_json)?;
+        self.state = (state.into(), resident.version);
+        Ok(Ruling::Read {
+            fenced: self.strength.asks_for_proof(desk.durable),
+        })
+    }
+
+    fn evolve(&mut self, _: &mut Residents) -> Result<(), CommandError> {
+        Ok(())
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.answer.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    fn answer(mut self: Box<Self>, answer: Answer) {
+        let (state, version) = std::mem::take(&mut self.state);
+        let result = match answer {
+            Answer::Durable(offset) => Ok((state, version, offset)),
+            Answer::Failed(error) => Err(error),
+            Answer::Again(..) => Err(CommandError::Closed),
         };
         if let Some(sender) = self.answer.take() {
             let _ = sender.send(result);

@@ -12,6 +12,7 @@ use super::single::Single;
 use super::work::{Answer, Envelope, Work};
 use crate::entity::{Command, Decide};
 use crate::error::{CommandError, SendError};
+use crate::remote::{Duty, Remote};
 
 /// An accepted command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ struct Inner {
     start: Position,
     inboxes: Vec<mpsc::Sender<Box<dyn Work>>>,
     world: Arc<dyn World>,
+    /// The way to other nodes, if there are any.
+    remote: Option<Arc<Remote>>,
 }
 
 impl Router {
@@ -51,6 +54,7 @@ impl Router {
         start: Position,
         inboxes: Vec<mpsc::Sender<Box<dyn Work>>>,
         world: Arc<dyn World>,
+        remote: Option<Remote>,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -58,6 +62,7 @@ impl Router {
                 start,
                 inboxes,
                 world,
+                remote: remote.map(Arc::new),
             }),
         }
     }
@@ -75,8 +80,35 @@ impl Router {
         self.inner.start.clone().with(partition, offset)
     }
 
-    /// Hands work to an owner; work that cannot be taken is answered at once.
+    pub(crate) fn remote(&self) -> Option<&Arc<Remote>> {
+        self.inner.remote.as_ref()
+    }
+
+    /// Hands work to the owner of a partition, wherever it is.
     pub(crate) fn submit(&self, partition: Partition, work: Box<dyn Work>) {
+        match self.remote() {
+            Some(remote) if remote.duty(partition) != Duty::Own => {
+                remote.carry(self.clone(), partition, work);
+            }
+            _ => self.submit_here(partition, work),
+        }
+    }
+
+    /// Work that this node has taken and cannot do. Without other nodes it comes back.
+    pub(crate) fn pass_on(
+        &self,
+        partition: Partition,
+        work: Box<dyn Work>,
+    ) -> Option<Box<dyn Work>> {
+        let Some(remote) = self.remote() else {
+            return Some(work);
+        };
+        remote.carry(self.clone(), partition, work);
+        None
+    }
+
+    /// Hands work to this node's owner; work that cannot be taken is answered at once.
+    pub(crate) fn submit_here(&self, partition: Partition, work: Box<dyn Work>) {
         let sent = match self.inner.inboxes.get(partition.index()) {
             Some(inbox) => inbox.try_send(work),
             None => Err(TrySendError::Closed(work)),

@@ -9,7 +9,7 @@ use everfold_engine::engine::{
 use everfold_engine::map::Map;
 use everfold_engine::slot::Partition;
 use everfold_engine::world::new_id;
-use everfold_engine::{EntityKey, Offset, Timestamp, Uuid, World};
+use everfold_engine::{EntityKey, Offset, Text, Timestamp, Uuid, World};
 use tokio::sync::{mpsc, watch};
 
 use super::Residents;
@@ -20,7 +20,11 @@ use super::ownership::OwnerStatus;
 use super::partition_state::PartitionState;
 use super::residents::Resident;
 use super::work::{Answer, Desk, Heard, Ruling, Work};
+use super::recover::Tail;
+use super::router::Router;
+use super::standby::Standby;
 use crate::error::CommandError;
+use crate::remote::Duty;
 use crate::handler::raised;
 use crate::options::StateOptions;
 use crate::schema::Registry;
@@ -34,6 +38,8 @@ pub(super) const LEAST_SWEPT: usize = 256;
 pub(super) enum End {
     /// The node closes; everything was answered.
     Closed,
+    /// Another node is to own it; nothing is in flight, and what waits was passed on.
+    Moved,
     /// Another owner has claimed the partition.
     Fenced,
     /// It is not known what the store holds; claiming again finds out.
@@ -82,6 +88,7 @@ pub(super) struct Serving {
     pub(super) state: Option<PartitionState>,
     /// The task that stores state, once there is something to store.
     pub(super) keeper: Option<Keeper>,
+    pub(super) router: Router,
 }
 
 impl Serving {
@@ -92,6 +99,8 @@ impl Serving {
     ) -> End {
         let mut drained = Vec::with_capacity(MOST_UNITS);
         let mut closed = false;
+        let mut moved = false;
+        let mut moves = std::pin::pin!(self.moves());
         let mut closing_seen = false;
         loop {
             if self.flight.is_none() && !self.open.is_empty() {
@@ -101,8 +110,8 @@ impl Serving {
                 self.decide_queue().await;
                 continue;
             }
-            if closed && self.flight.is_none() && self.queue.is_empty() {
-                return self.finish();
+            if (closed || moved) && self.flight.is_none() && self.queue.is_empty() {
+                return if moved { self.leave() } else { self.finish() };
             }
             let room = MOST_UNITS.saturating_sub(self.queue.len());
             tokio::select! { biased;
@@ -111,10 +120,11 @@ impl Serving {
                         return end;
                     }
                 }
-                count = inbox.recv_many(&mut drained, room), if room > 0 && !closed => {
+                count = inbox.recv_many(&mut drained, room), if room > 0 && !closed && !moved => {
                     closed = count == 0;
                     self.queue.extend(drained.drain(..));
                 }
+                () = &mut moves, if !moved => moved = true,
                 () = raised(closing), if !closing_seen => {
                     closing_seen = true;
                     inbox.close();
@@ -125,6 +135,43 @@ impl Serving {
 
     fn has_room(&self) -> bool {
         !self.full && !self.halted && self.open.pending.len() < self.most_units
+    }
+
+    /// Completes when the partition is to be another node's.
+    fn moves(&self) -> BoxFuture<'static, ()> {
+        let (remote, partition) = (self.router.remote().cloned(), self.partition);
+        Box::pin(async move {
+            match remote {
+                Some(remote) => remote.membership.duty_changes(partition, Duty::Own).await,
+                None => std::future::pending().await,
+            }
+        })
+    }
+
+    /// Everything is answered: whoever still waits for a change waits at the next owner's.
+    fn leave(&mut self) -> End {
+        let waiting: Vec<_> = self.watchers.drain().flat_map(|(_, work)| work).collect();
+        for work in waiting {
+            if let Some(work) = self.router.pass_on(self.partition, work) {
+                work.answer(Answer::Failed(CommandError::Closed));
+            }
+        }
+        End::Moved
+    }
+
+    /// What a standby keeps, when nothing is in flight.
+    pub(super) fn into_standby(self) -> Standby {
+        Standby {
+            tail: Tail {
+                clock: self.clock,
+                known: self.known,
+                head: self.durable,
+                state: None,
+                folded: 0,
+                foreign: false,
+            },
+            residents: self.residents,
+        }
     }
 
     /// Nothing more will come: whoever still waits for a change waits in vain.
@@ -206,7 +253,7 @@ impl Serving {
                 Shelf::Source(..) => CommandError::Settled(id),
                 _ => CommandError::IdExpired {
                     id,
-                    reason: "what was decided at that time is forgotten",
+                    reason: Text::from_static("what was decided at that time is forgotten"),
                 },
             }),
             None => Ok(Recognised::New(Some(Identified { id, shelf, digest }))),

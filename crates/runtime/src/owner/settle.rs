@@ -27,13 +27,13 @@ impl Serving {
                 None
             }
             Err(AppendError::Fenced(partition)) => {
-                self.lost(batch, |_| CommandError::Fenced(partition));
+                self.lost(batch, true, |_| CommandError::Fenced(partition));
                 Some(End::Fenced)
             }
             Err(error) => {
                 let reason = error.to_string();
                 let partition = self.partition;
-                self.lost(batch, |in_flight| {
+                self.lost(batch, false, |in_flight| {
                     if in_flight {
                         CommandError::Unknown(reason.clone())
                     } else {
@@ -192,19 +192,32 @@ impl Serving {
         }
     }
 
-    /// This ownership is over: fails all that is not durable.
-    fn lost(&mut self, batch: Batch, error: impl Fn(bool) -> CommandError) {
+    /// This ownership is over: what is not durable goes to the next owner where there are many nodes,
+    /// and fails otherwise.
+    fn lost(&mut self, batch: Batch, fenced: bool, error: impl Fn(bool) -> CommandError) {
         self.flight = None;
         if !self.open.is_empty() {
             self.world.reached("owner: lost with work decided on top");
         }
+        let (router, partition) = (self.router.clone(), self.partition);
+        let over = |work: Box<dyn Work>, in_flight: bool| {
+            // What may have been done is done again under its id only.
+            let again = fenced || !in_flight || work.envelope().id.is_some();
+            let left = match again {
+                true => router.pass_on(partition, work),
+                false => Some(work),
+            };
+            if let Some(work) = left {
+                work.answer(Answer::Failed(error(in_flight)));
+            }
+        };
         for work in batch.into_work() {
-            work.answer(Answer::Failed(error(true)));
+            over(work, true);
         }
         let open = std::mem::replace(&mut self.open, Batch::new(0, self.clock));
         let waiting = self.watchers.drain().flat_map(|(_, work)| work);
         for work in open.into_work().chain(self.queue.drain(..)).chain(waiting) {
-            work.answer(Answer::Failed(error(false)));
+            over(work, false);
         }
     }
 }

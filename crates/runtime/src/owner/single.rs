@@ -16,6 +16,7 @@ use crate::entity::{Command, Decide};
 use crate::error::{CommandError, SendError};
 use crate::event::Event;
 use crate::owner::Residents;
+use crate::remote::What;
 
 /// What a typed command is answered: a reply and how far the log reaches with it.
 pub(crate) type Answered<E, C> =
@@ -54,6 +55,20 @@ impl<E: Decide<C>, C: Command> Single<E, C> {
 impl<E: Decide<C>, C: Command> Work for Single<E, C> {
     fn envelope(&self) -> &Envelope {
         &self.envelope
+    }
+
+    fn envelope_mut(&mut self) -> &mut Envelope {
+        &mut self.envelope
+    }
+
+    fn carried(&self) -> Result<What, CommandError> {
+        let mut body = Vec::new();
+        self.command.encode(&mut body).map_err(not_json)?;
+        Ok(What::Command {
+            entity: self.entity[0].clone(),
+            name: Text::from_static(C::NAME),
+            body: body.into(),
+        })
     }
 
     fn entities(&self) -> &[EntityKey] {

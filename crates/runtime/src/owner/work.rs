@@ -7,11 +7,15 @@ use everfold_engine::record::{Dot, Reply, Source};
 use everfold_engine::time::{HybridTime, Stamp};
 use everfold_engine::{Bytes, EntityKey, Offset, Text, Timestamp, Uuid};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::CommandError;
+use crate::remote::What;
 use crate::owner::Residents;
+use crate::schema::AnyState;
 
 /// What travels with a command beside itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Envelope {
     /// Makes repeats recognisable.
     pub(crate) id: Option<Uuid>,
@@ -30,11 +34,12 @@ pub(crate) struct Envelope {
     /// The handler that sent it.
     pub(crate) source: Option<Source>,
     /// Told before the answer, for what follows from it.
+    #[serde(skip)]
     pub(crate) heard: Option<Arc<OnceLock<Heard>>>,
 }
 
 /// What an answer rests on: whatever follows from it comes after that.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Heard {
     pub(crate) after: (Stamp, HybridTime),
     /// The command's last event.
@@ -53,6 +58,17 @@ impl Envelope {
 /// One piece of work for an owner.
 pub(crate) trait Work: Send {
     fn envelope(&self) -> &Envelope;
+
+    fn envelope_mut(&mut self) -> &mut Envelope;
+
+    /// What another node needs to do the same.
+    fn carried(&self) -> Result<What, CommandError>;
+
+    /// Looks at a state that another node has sent. Says whether the work is over with it.
+    fn look(&mut self, state: &AnyState, version: u64) -> Result<bool, CommandError> {
+        let _ = (state, version);
+        Ok(true)
+    }
 
     /// The entities that have to be in memory.
     fn entities(&self) -> &[EntityKey];

@@ -11,6 +11,7 @@ use super::event::{SagaEvent, StepOutcome};
 use super::instance::{Instance, Phase};
 use super::turn::{Input, decide};
 use crate::error::{CommandError, SendError};
+use crate::remote::What;
 use crate::owner::{
     Answer, Decided, Desk, Envelope, Residents, Ruling, Work, command_digest, draft, guard,
     not_json, to_json,
@@ -122,6 +123,18 @@ impl SagaWork {
 impl Work for SagaWork {
     fn envelope(&self) -> &Envelope {
         &self.envelope
+    }
+
+    fn envelope_mut(&mut self) -> &mut Envelope {
+        &mut self.envelope
+    }
+
+    fn carried(&self) -> Result<What, CommandError> {
+        let input = serde_json::to_vec(&self.input).map_err(not_json)?;
+        Ok(What::Saga {
+            entity: self.entity[0].clone(),
+            input: input.into(),
+        })
     }
 
     fn entities(&self) -> &[EntityKey] {

@@ -33,6 +33,8 @@ pub(super) struct Part<R> {
     /// What is stored is of no use: it goes with the next commit.
     obsolete: bool,
     revision: Revision,
+    /// Under which ownership what is stored is known to be no newer than this.
+    proven: Option<Epoch>,
 }
 
 struct Kept<R> {
@@ -111,6 +113,7 @@ impl<R: Row> Rows<R> {
                 unstorable: None,
                 obsolete: false,
                 revision: Revision(0),
+                proven: None,
             })
         };
         Self {
@@ -321,6 +324,7 @@ impl<R: Row> Rows<R> {
         let usable = vector.filter(|vector| readable && fits(vector));
         let mut part = self.part(partition);
         part.revision = revision;
+        part.proven = None;
         part.obsolete = usable.is_none() && revision > Revision(0);
         part.dirty.clear();
         part.advanced = false;
@@ -341,6 +345,40 @@ impl<R: Row> Rows<R> {
         Ok(part.obsolete)
     }
 
+    /// Whether a part may be stored under an ownership: another node may have stored it meanwhile, and
+    /// come further. What is stored is then behind what this node has folded, or waited for. All
+    /// rows that have changed since this node loaded or stored them are marked, so those that differ
+    /// from what the other one has stored are among them.
+    async fn prove(
+        &self,
+        engine: &dyn Engine,
+        partition: Partition,
+        epoch: Epoch,
+    ) -> Result<bool, ReadError> {
+        if self.part(partition).proven == Some(epoch) {
+            return Ok(true);
+        }
+        let area = self.area(partition);
+        let revision = engine.revision(&area).await?;
+        let stored = engine.get(&area, VECTOR).await?;
+        let stored = stored.and_then(|bytes| decode_vector(&bytes, self.parts.len()));
+        let reached = self.vector();
+        let mut part = self.part(partition);
+        if revision != part.revision {
+            let Some(stored) = stored else {
+                return Ok(false);
+            };
+            let mut sides = stored.iter().zip(reached.iter().zip(&part.vector));
+            if sides.any(|(stored, (reached, read))| stored > reached.max(read)) {
+                return Ok(false);
+            }
+            part.revision = revision;
+            part.obsolete = false;
+        }
+        part.proven = Some(epoch);
+        Ok(true)
+    }
+
     /// Stores changed rows and progress of a part as one change. A part that cannot be stored now
     /// stays changed and is stored the next time.
     pub(super) async fn commit(
@@ -349,6 +387,11 @@ impl<R: Row> Rows<R> {
         partition: Partition,
         epoch: Epoch,
     ) -> Result<(), PutError> {
+        match self.prove(engine, partition, epoch).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error) => return Err(PutError::Unavailable(error.to_string())),
+        }
         let (put, keys) = {
             let _whole_units = self.looking();
             let mut part = self.part(partition);
@@ -416,7 +459,7 @@ impl<R: Row> Rows<R> {
             }
             Err(error) => {
                 if let PutError::Changed(revision) = error {
-                    // Under our epoch only we can have written it: a put whose answer was lost.
+                    // Under a proven epoch only we can have written it: a put whose answer was lost.
                     part.revision = revision;
                 }
                 part.dirty_parked = true;

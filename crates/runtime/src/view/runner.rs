@@ -252,11 +252,11 @@ impl<R: Row> RunningView<R> {
                         .world
                         .reached("view: put without an answer, done again");
                 }
-                Err(_) => {
+                Err(PutError::Fenced(_)) => {
                     let world = &self.ground.world;
                     world.reached("view: put of a past ownership refused");
-                    return;
                 }
+                Err(_) => return,
             }
         }
     }
