@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::Text;
+use crate::coordination::Coordinator;
 use crate::name::EntityKey;
 use crate::position::{Incarnation, Offset, Position};
 use crate::record::{Origin, Record};
@@ -344,6 +345,12 @@ pub trait Engine: Send + Sync + 'static {
         after: Option<&'a [u8]>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Entries, ReadError>>;
+
+    /// What keeps the roster of the nodes that share the log; `None` where only one process can open
+    /// it. Every call gives the same one.
+    fn coordinator(&self) -> Option<Arc<dyn Coordinator>> {
+        None
+    }
 
     /// What an acknowledgement means here.
     fn doctor(&self) -> Vec<Finding>;

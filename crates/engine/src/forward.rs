@@ -19,7 +19,7 @@
 ///     }
 ///
 ///     everfold_engine::forward! {
-///         identity limits claim renew confirm append read safe_head wait indexes_entities
+///         identity limits coordinator claim renew confirm append read safe_head wait indexes_entities
 ///         read_entity find trim put revision get scan doctor durability close
 ///     }
 /// }
@@ -141,6 +141,11 @@ macro_rules! forward {
             limit: usize,
         ) -> $crate::engine::BoxFuture<'a, Result<$crate::engine::Entries, $crate::engine::ReadError>> {
             self.inner.scan(area, after, limit)
+        }
+    };
+    (@coordinator) => {
+        fn coordinator(&self) -> Option<::std::sync::Arc<dyn $crate::Coordinator>> {
+            self.inner.coordinator()
         }
     };
     (@doctor) => {

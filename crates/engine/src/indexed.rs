@@ -134,7 +134,7 @@ impl Engine for Indexed {
     }
 
     crate::forward! {
-        identity limits claim renew release confirm append read safe_head wait find trim put
+        identity limits coordinator claim renew release confirm append read safe_head wait find trim put
         revision get scan doctor durability close
     }
 }

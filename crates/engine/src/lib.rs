@@ -5,6 +5,7 @@
 //! [`position`]s, the [`engine::Engine`] trait, and the [`world`] through which engines and the
 //! runtime reach clocks, tasks and randomness.
 
+pub mod coordination;
 pub mod engine;
 mod forward;
 pub mod indexed;
@@ -19,6 +20,7 @@ pub mod world;
 
 pub use bytes::Bytes;
 pub use bytestring::ByteString as Text;
+pub use coordination::Coordinator;
 pub use engine::Engine;
 pub use name::EntityKey;
 pub use position::{Offset, Position};

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::coordination::Coordinator;
+use crate::coordination::memory::InMemory;
 use crate::engine::rules::{check_batch, whole_units};
 use crate::engine::{
     AppendError, Appended, Area, Batch, BoxFuture, Chunk, Claim, Engine, Entries, Epoch, Finding,
@@ -27,6 +29,7 @@ pub struct Memory {
     index: bool,
     partitions: Vec<Shared>,
     areas: Mutex<BTreeMap<Area, Stored>>,
+    coordinator: Arc<InMemory>,
 }
 
 struct Shared {
@@ -73,6 +76,7 @@ impl Memory {
         };
         Ok(Self {
             identity,
+            coordinator: Arc::new(InMemory::new(world.clone(), layout)),
             world,
             limits: Limits::default(),
             index: true,
@@ -381,6 +385,10 @@ impl Engine for Memory {
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect())
         })
+    }
+
+    fn coordinator(&self) -> Option<Arc<dyn Coordinator>> {
+        Some(self.coordinator.clone())
     }
 
     fn doctor(&self) -> Vec<Finding> {

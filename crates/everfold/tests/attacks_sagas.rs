@@ -336,7 +336,7 @@ impl Engine for Forgetful {
     }
 
     everfold::engine::forward! {
-        identity limits claim renew release confirm append read safe_head wait indexes_entities read_entity revision get scan doctor durability close
+        identity limits coordinator claim renew release confirm append read safe_head wait indexes_entities read_entity revision get scan doctor durability close
     }
 }
 

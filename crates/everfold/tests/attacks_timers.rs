@@ -166,7 +166,7 @@ impl Engine for Behind {
     }
 
     everfold::engine::forward! {
-        identity limits claim renew release confirm append put read wait indexes_entities read_entity revision get scan doctor durability close
+        identity limits coordinator claim renew release confirm append put read wait indexes_entities read_entity revision get scan doctor durability close
     }
 }
 

@@ -188,7 +188,7 @@ impl Engine for Sipping {
     }
 
     everfold::engine::forward! {
-        identity limits claim renew release confirm append safe_head wait indexes_entities
+        identity limits coordinator claim renew release confirm append safe_head wait indexes_entities
         read_entity find trim put get revision scan doctor durability close
     }
 }

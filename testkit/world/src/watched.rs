@@ -146,7 +146,7 @@ impl Engine for Watched {
     }
 
     everfold::engine::forward! {
-        identity limits renew release confirm safe_head wait indexes_entities read_entity find trim
+        identity limits coordinator renew release confirm safe_head wait indexes_entities read_entity find trim
         revision scan doctor durability close
     }
 }
@@ -184,7 +184,7 @@ impl Engine for WithoutAreas {
     }
 
     everfold::engine::forward! {
-        identity limits claim renew release confirm append read safe_head wait indexes_entities
+        identity limits coordinator claim renew release confirm append read safe_head wait indexes_entities
         read_entity find trim doctor durability close
     }
 }

@@ -132,6 +132,6 @@ impl Engine for Faulty {
     }
 
     everfold::engine::forward! {
-        identity limits claim renew release confirm read safe_head wait indexes_entities read_entity revision get scan doctor durability close
+        identity limits coordinator claim renew release confirm read safe_head wait indexes_entities read_entity revision get scan doctor durability close
     }
 }

@@ -208,6 +208,6 @@ impl Engine for Hook {
     }
 
     everfold::engine::forward! {
-        identity limits renew release confirm read safe_head wait indexes_entities revision get doctor durability close
+        identity limits coordinator renew release confirm read safe_head wait indexes_entities revision get doctor durability close
     }
 }

@@ -183,7 +183,7 @@ impl Engine for Tables {
     }
 
     everfold::engine::forward! {
-        identity limits claim renew release confirm read safe_head wait indexes_entities read_entity
+        identity limits coordinator claim renew release confirm read safe_head wait indexes_entities read_entity
         find trim put revision get scan doctor durability close
     }
 }

@@ -184,7 +184,7 @@ impl Mutant {
 }
 
 impl Engine for Mutant {
-    everfold_engine::forward! { identity limits release confirm safe_head revision get doctor durability }
+    everfold_engine::forward! { identity limits coordinator release confirm safe_head revision get doctor durability }
 
     fn claim(&self, partition: Partition) -> BoxFuture<'_, Result<Claim, OwnerError>> {
         Box::pin(async move {
