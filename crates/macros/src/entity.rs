@@ -71,9 +71,8 @@ fn declared(input: &DeriveInput) -> Result<Declared> {
                 syn::parenthesized!(listed in item.input);
                 commands.extend(listed.parse_terminated(Type::parse, Token![,])?);
             } else {
-                return Err(item.error(
-                    "an entity has a `name`, an `id`, an `event` and perhaps `commands`",
-                ));
+                return Err(item
+                    .error("an entity has a `name`, an `id`, an `event` and perhaps `commands`"));
             }
             Ok(())
         })?;

@@ -4,18 +4,18 @@ use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use everfold_engine::{Text, World};
 use everfold_engine::engine::{Engine, OwnerError};
+use everfold_engine::{Text, World};
 
 use crate::entity::Evolve;
 use crate::key::Key;
 use crate::node::Node;
 use crate::options::NodeOptions;
 use crate::reactor::Reactor;
+use crate::remote::{AcceptTogether, Membership};
 use crate::saga::{
     Begins, Definition, Definitions, Saga, SagaData, SagaEvent, dispatcher, live_sagas,
 };
-use crate::remote::{AcceptTogether, Membership};
 use crate::schema::{EntityType, Registry};
 use crate::together::DecideTogether;
 use crate::view::{Row, View, ViewTask};

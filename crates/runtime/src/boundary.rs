@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use everfold_engine::engine::Engine;
 use everfold_engine::record::Kind;
 use everfold_engine::{EntityKey, Record, Text};
-use std::sync::Arc;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use crate::error::CommandError;
 use crate::node::Node;

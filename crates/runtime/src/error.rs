@@ -1,9 +1,9 @@
 //! How commands and queries fail.
 
+use everfold_engine::Text;
 use everfold_engine::engine::ReadError;
 use everfold_engine::name::BadName;
 use everfold_engine::position::ForeignPosition;
-use everfold_engine::Text;
 use everfold_engine::slot::Partition;
 use serde::{Deserialize, Serialize};
 
@@ -124,7 +124,9 @@ pub enum CommandError {
         command: String,
     },
     /// It may or may not have happened: the node that decides it was not reached in time.
-    #[error("no owner of partition {partition} has answered: {reason}; ask again with the same command id")]
+    #[error(
+        "no owner of partition {partition} has answered: {reason}; ask again with the same command id"
+    )]
     NoOwner {
         /// The partition.
         partition: Partition,

@@ -31,6 +31,8 @@ pub(crate) use read::{Shown, Strength, Watch};
 pub(crate) use residents::Residents;
 pub(crate) use router::Router;
 pub use router::Sent;
-pub(crate) use single::{Single, command_digest, context, digest_of, draft, guard, not_json, to_json};
+pub(crate) use single::{
+    Single, command_digest, context, digest_of, draft, guard, not_json, to_json,
+};
 pub(crate) use snapshot::Loader;
 pub(crate) use work::{Answer, Decided, Desk, Draft, Envelope, Heard, Ruling, Work};

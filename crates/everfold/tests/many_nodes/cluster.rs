@@ -8,7 +8,7 @@ use std::time::Duration;
 use everfold::engine::coordination::{NodeId, Place, Plan};
 use everfold::engine::engine::{BoxFuture, Engine};
 use everfold::engine::memory::Memory;
-use everfold::engine::{Bytes, Uuid, World};
+use everfold::engine::{Bytes, Timestamp, Uuid, World};
 use everfold::prelude::*;
 use everfold::{Membership, Node, NodeOptions, PeerError, Peers};
 use everfold_sim::Simulation;
@@ -91,7 +91,9 @@ impl Cluster {
         let engine = Memory::new(world.clone(), partitions).unwrap();
         let place = Place {
             owner: Some(id(1)),
-            ..Place::default()
+            standbys: Vec::new(),
+            since: Timestamp(0),
+            reason: "as the test says".into(),
         };
         let plan = Plan {
             number: 1,
@@ -158,7 +160,12 @@ impl Cluster {
 
     /// Nobody reaches it any more.
     pub fn cut_off(&self, number: u128) -> Arc<Node> {
-        self.roads.nodes.lock().unwrap().remove(&id(number)).unwrap()
+        self.roads
+            .nodes
+            .lock()
+            .unwrap()
+            .remove(&id(number))
+            .unwrap()
     }
 }
 

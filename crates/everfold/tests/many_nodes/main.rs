@@ -32,7 +32,9 @@ fn work_of_every_sort_reaches_the_owner_from_any_node() {
             refused,
             SendError::Rejected(Refused::TooLittle { balance: 5 })
         );
-        let seen = far.entity::<Account>("a").read(|a, version| (a.balance, version));
+        let seen = far
+            .entity::<Account>("a")
+            .read(|a, version| (a.balance, version));
         assert_eq!(seen.await.unwrap(), (5, 1));
         let transfer = Transfer {
             from: AccountId::from("{x}1".to_owned()),
@@ -43,17 +45,27 @@ fn work_of_every_sort_reaches_the_owner_from_any_node() {
         begun.await.unwrap();
         assert_eq!(far.together().send(transfer).await.unwrap().reply, 1);
         let event = NewEvent::json("noted", "{}");
-        let appended = far.stream("log-1").append(vec![event.clone()], Expected::Nothing);
+        let appended = far
+            .stream("log-1")
+            .append(vec![event.clone()], Expected::Nothing);
         assert_eq!(appended.await.unwrap().reply, 1);
-        let again = far.stream("log-1").append(vec![event], Expected::Nothing).await;
+        let again = far
+            .stream("log-1")
+            .append(vec![event], Expected::Nothing)
+            .await;
         assert!(matches!(again, Err(everfold::CommandError::Conflict(_))));
         let (patience, watched) = (Duration::from_secs(5), far.clone());
         let late = async move {
             let account = watched.entity::<Account>("a");
-            account.until(patience, |a| (a.balance > 5).then_some(a.balance)).await
+            account
+                .until(patience, |a| (a.balance > 5).then_some(a.balance))
+                .await
         };
         let deposit = async {
-            near.entity::<Account>("a").send(Deposit { amount: 2 }).await.unwrap();
+            near.entity::<Account>("a")
+                .send(Deposit { amount: 2 })
+                .await
+                .unwrap();
         };
         let (found, ()) = tokio::join!(late, deposit);
         assert_eq!(found.unwrap(), 7);
@@ -73,7 +85,9 @@ fn a_partition_moves_under_load_without_a_failed_command() {
             let (world, id) = (world.clone(), format!("account {}", client / 3));
             clients.push(async move {
                 for _ in 0..200 {
-                    let sent = node.entity::<Account>(id.clone()).send(Deposit { amount: 1 });
+                    let sent = node
+                        .entity::<Account>(id.clone())
+                        .send(Deposit { amount: 1 });
                     sent.await.unwrap();
                     world.sleep(Duration::from_millis(1)).await;
                 }
@@ -96,7 +110,8 @@ fn a_partition_moves_under_load_without_a_failed_command() {
         futures_util::future::join(futures_util::future::join_all(clients), moves).await;
         for account in ["account 0", "account 1"] {
             for node in 1..=3 {
-                let balance = cluster.node(node).entity::<Account>(account);
+                let node = cluster.node(node);
+                let balance = node.entity::<Account>(account);
                 let balance = balance.read(|a, version| (a.balance, version)).await;
                 assert_eq!(balance.unwrap(), (600, 600));
             }
@@ -145,7 +160,9 @@ fn a_lost_answer_is_asked_for_again_and_given_once() {
         cluster.weather(Weather::LosesAnswers(3));
         let sent = far.entity::<Account>("a").send(Deposit { amount: 5 }).await;
         assert_eq!(sent.unwrap().reply, 5);
-        let seen = far.entity::<Account>("a").read(|a, version| (a.balance, version));
+        let seen = far
+            .entity::<Account>("a")
+            .read(|a, version| (a.balance, version));
         assert_eq!(seen.await.unwrap(), (5, 1));
     });
 }
@@ -177,7 +194,8 @@ fn handlers_move_with_their_partitions() {
                 let node = cluster.node(node);
                 let mirrored = node.entity::<Account>(mirror.clone());
                 let patience = Duration::from_secs(30);
-                let mirrored = mirrored.until(patience, |a| (a.mirrored >= 111).then_some(a.mirrored));
+                let mirrored =
+                    mirrored.until(patience, |a| (a.mirrored >= 111).then_some(a.mirrored));
                 assert_eq!(mirrored.await.unwrap(), 111);
                 let here = node.position().await.unwrap();
                 let row = node.view(&turnover()).get(&account).after(&here).await;

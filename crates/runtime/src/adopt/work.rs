@@ -9,10 +9,10 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::{Adopted, FirstEvents};
 use crate::entity::Evolve;
 use crate::error::CommandError;
-use crate::remote::What;
 use crate::owner::{
     Answer, Decided, Desk, Envelope, Residents, Ruling, Work, command_digest, draft, guard, to_json,
 };
+use crate::remote::What;
 use crate::stream::Parts;
 
 pub(super) struct Adopting<E: Evolve> {

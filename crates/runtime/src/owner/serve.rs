@@ -18,15 +18,15 @@ use super::keeper::Keeper;
 use super::known::{Entry, Known, Shelf};
 use super::ownership::OwnerStatus;
 use super::partition_state::PartitionState;
-use super::residents::Resident;
-use super::work::{Answer, Desk, Heard, Ruling, Work};
 use super::recover::Tail;
+use super::residents::Resident;
 use super::router::Router;
 use super::standby::Standby;
+use super::work::{Answer, Desk, Heard, Ruling, Work};
 use crate::error::CommandError;
-use crate::remote::Duty;
 use crate::handler::raised;
 use crate::options::StateOptions;
+use crate::remote::Duty;
 use crate::schema::Registry;
 
 /// Units decided into one batch at most.

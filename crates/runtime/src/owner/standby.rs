@@ -8,10 +8,10 @@ use everfold_engine::engine::{Chunk, OwnerError};
 use everfold_engine::record::{Kind, Record};
 use everfold_engine::{EntityKey, Offset};
 
+use super::OwnerStatus;
 use super::recover::{Recovery, Tail};
 use super::residents::{Resident, Residents};
 use super::snapshot::Loader;
-use super::OwnerStatus;
 use crate::schema::Registry;
 
 /// Steps of the clock's hand at a time.
@@ -65,11 +65,7 @@ impl Following<'_> {
     }
 
     /// Folds the log up to `head`.
-    pub(super) async fn read(
-        &self,
-        standby: &mut Standby,
-        head: Offset,
-    ) -> Result<(), OwnerError> {
+    pub(super) async fn read(&self, standby: &mut Standby, head: Offset) -> Result<(), OwnerError> {
         while standby.tail.head < head {
             let chunk = self.recovery.chunk(standby.tail.head).await?;
             if chunk.next == standby.tail.head {

@@ -10,8 +10,8 @@ use everfold_engine::{Bytes, EntityKey, Offset, Text, Timestamp, Uuid};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CommandError;
-use crate::remote::What;
 use crate::owner::Residents;
+use crate::remote::What;
 use crate::schema::AnyState;
 
 /// What travels with a command beside itself.

@@ -151,7 +151,8 @@ impl Remote {
                 }) => Tried::Not("its owner is changing".into()),
                 // What it had not done yet another owner will do.
                 Ok(Response {
-                    outcome: Outcome::Failed(error @ (CommandError::Fenced(_) | CommandError::Closed)),
+                    outcome:
+                        Outcome::Failed(error @ (CommandError::Fenced(_) | CommandError::Closed)),
                     ..
                 }) => Tried::Not(error.to_string()),
                 Ok(Response {

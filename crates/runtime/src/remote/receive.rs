@@ -76,92 +76,92 @@ pub(crate) async fn told<Reply: Serialize, Rejection: Serialize>(
 
 /// Makes the work of a request again.
 fn work_of(node: &Node, request: Request) -> Result<Carried, CommandError> {
-        let envelope = request.envelope;
-        match request.what {
-            What::Command { entity, name, body } => {
-                let kind = node.registry.of(&entity);
-                let accept = kind.accepts.iter().find(|(known, _)| *known == name);
-                let (_, accept) = accept.ok_or_else(|| not_carried(&entity.to_string(), &name))?;
-                accept(entity, &body, envelope)
-            }
-            What::Together { name, body } => {
-                let accept = node.registry.together(&name);
-                let accept = accept.ok_or_else(|| not_carried("its members", &name))?;
-                accept(&body, envelope)
-            }
-            What::Append {
+    let envelope = request.envelope;
+    match request.what {
+        What::Command { entity, name, body } => {
+            let kind = node.registry.of(&entity);
+            let accept = kind.accepts.iter().find(|(known, _)| *known == name);
+            let (_, accept) = accept.ok_or_else(|| not_carried(&entity.to_string(), &name))?;
+            accept(entity, &body, envelope)
+        }
+        What::Together { name, body } => {
+            let accept = node.registry.together(&name);
+            let accept = accept.ok_or_else(|| not_carried("its members", &name))?;
+            accept(&body, envelope)
+        }
+        What::Append {
+            entity,
+            events,
+            expected,
+            condition,
+            statements,
+        } => {
+            let append = Append {
                 entity,
                 events,
                 expected,
                 condition,
                 statements,
-            } => {
-                let append = Append {
-                    entity,
-                    events,
-                    expected,
-                    condition,
-                    statements,
+            };
+            let (work, answer) = append.into_work(envelope)?;
+            let outcome = async move {
+                match answer.await.unwrap_or(Err(CommandError::Closed)) {
+                    Ok((version, offset)) => Outcome::Done {
+                        body: Bytes::from(version.to_string()),
+                        rejected: false,
+                        offset,
+                    },
+                    Err(error) => Outcome::Failed(error),
+                }
+            };
+            Ok((Box::new(work), Box::pin(outcome)))
+        }
+        What::Saga { entity, input } => {
+            let definitions = node.sagas.get(&entity.kind[..]).cloned();
+            let definitions =
+                definitions.ok_or_else(|| CommandError::UnknownEntity(entity.kind.to_string()))?;
+            let input = serde_json::from_slice(&input).map_err(crate::owner::not_json)?;
+            let world = node.world();
+            let (work, answer) = SagaWork::new(definitions, entity, input, envelope, world);
+            let outcome = async move {
+                let closed = Err(SendError::Failed(CommandError::Closed));
+                let (rejection, offset) = match answer.await.unwrap_or(closed) {
+                    Ok(offset) => (None, offset),
+                    Err(SendError::Rejected(rejection)) => (Some(rejection), Offset(0)),
+                    Err(SendError::Failed(error)) => return Outcome::Failed(error),
                 };
-                let (work, answer) = append.into_work(envelope)?;
-                let outcome = async move {
-                    match answer.await.unwrap_or(Err(CommandError::Closed)) {
-                        Ok((version, offset)) => Outcome::Done {
-                            body: Bytes::from(version.to_string()),
-                            rejected: false,
-                            offset,
-                        },
-                        Err(error) => Outcome::Failed(error),
-                    }
-                };
-                Ok((Box::new(work), Box::pin(outcome)))
-            }
-            What::Saga { entity, input } => {
-                let definitions = node.sagas.get(&entity.kind[..]).cloned();
-                let definitions = definitions
-                    .ok_or_else(|| CommandError::UnknownEntity(entity.kind.to_string()))?;
-                let input = serde_json::from_slice(&input).map_err(crate::owner::not_json)?;
-                let world = node.world();
-                let (work, answer) = SagaWork::new(definitions, entity, input, envelope, world);
-                let outcome = async move {
-                    let closed = Err(SendError::Failed(CommandError::Closed));
-                    let (rejection, offset) = match answer.await.unwrap_or(closed) {
-                        Ok(offset) => (None, offset),
-                        Err(SendError::Rejected(rejection)) => (Some(rejection), Offset(0)),
-                        Err(SendError::Failed(error)) => return Outcome::Failed(error),
-                    };
-                    let rejected = rejection.is_some();
-                    match to_json(&rejection) {
-                        Ok(body) => Outcome::Done {
-                            body,
-                            rejected,
-                            offset,
-                        },
-                        Err(error) => Outcome::Failed(error),
-                    }
-                };
-                Ok((Box::new(work), Box::pin(outcome)))
-            }
-            What::Look {
-                entity,
-                strength,
-                beyond,
-            } => {
-                let (work, answer) = Shown::new(entity, strength, beyond);
-                let outcome = async move {
-                    match answer.await.unwrap_or(Err(CommandError::Closed)) {
-                        Ok((state, version, offset)) => Outcome::State {
-                            state,
-                            version,
-                            offset,
-                        },
-                        Err(error) => Outcome::Failed(error),
-                    }
-                };
-                Ok((Box::new(work), Box::pin(outcome)))
-            }
+                let rejected = rejection.is_some();
+                match to_json(&rejection) {
+                    Ok(body) => Outcome::Done {
+                        body,
+                        rejected,
+                        offset,
+                    },
+                    Err(error) => Outcome::Failed(error),
+                }
+            };
+            Ok((Box::new(work), Box::pin(outcome)))
+        }
+        What::Look {
+            entity,
+            strength,
+            beyond,
+        } => {
+            let (work, answer) = Shown::new(entity, strength, beyond);
+            let outcome = async move {
+                match answer.await.unwrap_or(Err(CommandError::Closed)) {
+                    Ok((state, version, offset)) => Outcome::State {
+                        state,
+                        version,
+                        offset,
+                    },
+                    Err(error) => Outcome::Failed(error),
+                }
+            };
+            Ok((Box::new(work), Box::pin(outcome)))
         }
     }
+}
 fn not_carried(entity: &str, command: &str) -> CommandError {
     CommandError::NotCarried {
         entity: entity.to_owned(),
@@ -174,7 +174,10 @@ pub(crate) fn receive(node: &Node, request: &[u8]) -> BoxFuture<'static, Bytes> 
     let heard = Arc::new(OnceLock::new());
     let begun = decode::<Request>(request).and_then(|mut request| {
         let partition = request.partition;
-        let mine = node.router.remote().is_none_or(|remote| remote.duty(partition) == Duty::Own);
+        let mine = node
+            .router
+            .remote()
+            .is_none_or(|remote| remote.duty(partition) == Duty::Own);
         if !mine {
             return Ok(None);
         }

@@ -31,7 +31,10 @@ pub(crate) enum What {
         statements: Vec<Statement>,
     },
     /// To an instance of a saga; the input as JSON.
-    Saga { entity: EntityKey, input: Bytes },
+    Saga {
+        entity: EntityKey,
+        input: Bytes,
+    },
     /// For the state of an entity, once its version is above `beyond`, if one is given.
     Look {
         entity: EntityKey,

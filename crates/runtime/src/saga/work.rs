@@ -11,11 +11,11 @@ use super::event::{SagaEvent, StepOutcome};
 use super::instance::{Instance, Phase};
 use super::turn::{Input, decide};
 use crate::error::{CommandError, SendError};
-use crate::remote::What;
 use crate::owner::{
     Answer, Decided, Desk, Envelope, Residents, Ruling, Work, command_digest, draft, guard,
     not_json, to_json,
 };
+use crate::remote::What;
 
 /// Why an instance of a saga refuses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
