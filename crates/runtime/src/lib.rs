@@ -9,6 +9,7 @@ mod application;
 mod boundary;
 mod decision;
 mod entity;
+mod entity_ref;
 mod error;
 mod event;
 mod handler;
@@ -39,11 +40,12 @@ pub use event::{DecodeError, Event, EventSchema};
 pub use handler::{HandlerStatus, Parked};
 pub use inspector::Inspector;
 pub use key::Key;
-pub use node::{Commanded, EntityRef, Node};
+pub use entity_ref::{Commanded, EntityRef};
+pub use node::Node;
 pub use options::{NodeOptions, PartitionPolicy, SnapshotPolicy, StateOptions, StateStore};
 pub use owner::{OwnerReport, Sent};
 pub use reactor::{At, Outbound, Reaction, Reactor, cancel, command, nothing};
-pub use remote::{Accepting, Membership, PeerError, Peers};
+pub use remote::{Accepting, Client, Membership, PeerError, Peers};
 pub use saga::{
     Acting, Asks, Json, LiveSaga, Next, Operation, Question, Saga, SagaData, SagaEnd, SagaEvent,
     SagaOutcome, SagaRef, SagaRejection, SagaStatus, Starting, Step, StepOutcome, StepStatus,

@@ -2,10 +2,11 @@
 
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
-use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use everfold_engine::coordination::{Held, Role};
 use everfold_engine::engine::{BoxFuture, Engine, Epoch, OwnerError, ReadError};
 use everfold_engine::indexed::Indexed;
 use everfold_engine::slot::Partition;
@@ -14,18 +15,18 @@ use tokio::sync::{mpsc, watch};
 
 use crate::application::{Application, Sagas, StartError};
 use crate::boundary::BoundaryRef;
-use crate::entity::{Command, Decide, Entity};
-use crate::error::{CommandError, QueryError, SendError};
+use crate::entity::Entity;
+use crate::entity_ref::EntityRef;
+use crate::error::{CommandError, QueryError};
 use crate::handler::{
     Feed, Ground, HandlerStatus, Ownership, Parked, ReactorTask, RunningReactor, check_schemas,
 };
 use crate::inspector;
 use crate::key::Key;
 use crate::options::{NodeOptions, StateOptions};
-use crate::owner::{Loader, Owner, OwnerReport, OwnerStatus, Router, Sent, Strength, Watch};
-use crate::remote::{Membership, Remote, receive};
+use crate::owner::{Loader, Owner, OwnerReport, OwnerStatus, Router};
+use crate::remote::{Duty, Membership, Remote, receive};
 use crate::schema::Registry;
-use crate::sending::Sending;
 use crate::stream::StreamRef;
 use crate::timers::TimerClock;
 use crate::together::TogetherRef;
@@ -40,6 +41,7 @@ pub struct Node {
     reactors: Vec<RunningReactor>,
     pub(crate) sagas: Sagas,
     owners: Vec<Arc<OwnerStatus>>,
+    ownerships: Arc<[watch::Receiver<Ownership>]>,
     state: StateOptions,
     timers: TimerClock,
     ended: Vec<watch::Receiver<bool>>,
@@ -78,7 +80,7 @@ impl Node {
         let clustered = membership.is_some();
         let remote = membership.map(|membership| Remote {
             membership,
-            engine: engine.clone(),
+            engine: Some(engine.clone()),
             registry: registry.clone(),
             options: share,
         });
@@ -118,6 +120,7 @@ impl Node {
             reactors: Vec::new(),
             sagas,
             owners,
+            ownerships: states.clone().into(),
             state: options.state,
             timers: options.timers.clone(),
             ended,
@@ -173,18 +176,14 @@ impl Node {
 
     /// One entity.
     pub fn entity<E: Entity>(&self, id: impl Into<E::Id>) -> EntityRef<'_, E> {
-        let id = id.into();
-        let entity = EntityKey::new(Text::from_static(E::NAME), id.as_text());
-        EntityRef {
-            node: self,
-            entity,
-            types: PhantomData,
-        }
+        EntityRef::new(&self.router, Some(&self.engine), &id.into())
     }
 
     /// Commands over several entities that share a tag.
     pub fn together(&self) -> TogetherRef<'_> {
-        TogetherRef { node: self }
+        TogetherRef {
+            router: &self.router,
+        }
     }
 
     /// A stream by name, `type-id`, without code.
@@ -345,6 +344,32 @@ impl Node {
             .collect())
     }
 
+    /// The partitions whose state this node has in memory, as it tells the others.
+    pub fn held(&self) -> Vec<Held> {
+        let standing_by = |partition| {
+            let remote = self.router.remote();
+            remote.is_some_and(|remote| remote.duty(partition) == Duty::StandBy)
+        };
+        let layout = self.engine.identity().layout;
+        let each = layout.all().zip(self.owners.iter().zip(&*self.ownerships));
+        each.filter_map(|(partition, (status, ownership))| {
+            let owned = ownership.borrow().clone();
+            let (role, epoch) = match owned {
+                Some(Ok(epoch)) => (Role::Owner, epoch),
+                _ if standing_by(partition) => (Role::Standby, Epoch(0)),
+                _ => return None,
+            };
+            let offset = Offset(status.reached.load(Ordering::Relaxed));
+            Some(Held {
+                partition,
+                role,
+                offset,
+                epoch,
+            })
+        })
+        .collect()
+    }
+
     /// The names of the entity types with code.
     pub fn entity_types(&self) -> Vec<Text> {
         self.registry
@@ -461,173 +486,6 @@ async fn claimed(states: &mut [watch::Receiver<Ownership>]) -> Result<Epoch, Own
         }
     }
     Ok(first)
-}
-
-/// One entity of a node, wherever its state is.
-pub struct EntityRef<'a, E> {
-    node: &'a Node,
-    entity: EntityKey,
-    types: PhantomData<fn() -> E>,
-}
-
-impl<E: Entity> EntityRef<'_, E> {
-    pub(crate) fn key(&self) -> &EntityKey {
-        &self.entity
-    }
-
-    /// A command for this entity; sent when it is awaited.
-    pub fn send<C: Command>(&self, command: C) -> Sending<Commanded<E, C>>
-    where
-        E: Decide<C>,
-    {
-        let what = Commanded {
-            entity: self.entity.clone(),
-            command,
-            types: PhantomData,
-        };
-        Sending::new(&self.node.router, what)
-    }
-
-    /// What `look` sees in the entity's newest state: linearizable.
-    ///
-    /// # Errors
-    /// [`CommandError`] as for a command.
-    pub fn read<T, F>(
-        &self,
-        mut look: F,
-    ) -> impl Future<Output = Result<T, CommandError>> + use<E, T, F>
-    where
-        T: std::marker::Send + 'static,
-        F: FnMut(&E, u64) -> T + std::marker::Send + 'static,
-    {
-        self.watch(Strength::Linearizable, move |state, version| {
-            Some(look(state, version))
-        })
-    }
-
-    /// What `look` sees in a durable state that may not be the newest; at least as new as any token
-    /// this node has handed out for the entity's partition.
-    ///
-    /// # Errors
-    /// [`CommandError`] as for a command.
-    pub fn read_eventual<T, F>(
-        &self,
-        mut look: F,
-    ) -> impl Future<Output = Result<T, CommandError>> + use<E, T, F>
-    where
-        T: std::marker::Send + 'static,
-        F: FnMut(&E, u64) -> T + std::marker::Send + 'static,
-    {
-        self.watch(Strength::Eventual, move |state, version| {
-            Some(look(state, version))
-        })
-    }
-
-    /// What `look` sees once the partition reflects a token, for which it waits for at most
-    /// `patience`: session consistency.
-    ///
-    /// # Errors
-    /// [`CommandError`] as for a command; [`CommandError::Conflict`] for a token of another log;
-    /// [`CommandError::Deadline`] for one that the log does not reach in time.
-    pub async fn read_after<T: std::marker::Send + 'static>(
-        &self,
-        position: &Position,
-        patience: Duration,
-        mut look: impl FnMut(&E, u64) -> T + std::marker::Send + 'static,
-    ) -> Result<T, CommandError> {
-        let here = self.node.engine.identity().start();
-        position
-            .check(&here)
-            .map_err(|error| CommandError::Conflict(error.to_string()))?;
-        let partition = self.node.router.partition(&self.entity.id);
-        let offset = position.offset(partition);
-        let deadline = self.node.world().sleep(patience);
-        let seen = async {
-            if offset > Offset(0) {
-                let reached = self.node.engine.wait(partition, Offset(offset.0 - 1)).await;
-                reached.map_err(|error| CommandError::Unavailable {
-                    partition,
-                    reason: error.to_string(),
-                })?;
-            }
-            let look = move |state: &E, version| Some(look(state, version));
-            self.watch(Strength::After(offset), look).await
-        };
-        tokio::select! { biased;
-            seen = seen => seen,
-            () = deadline => Err(CommandError::Deadline),
-        }
-    }
-
-    /// Waits until `look` finds what it looks for in a durable state, for at most `patience`.
-    ///
-    /// # Errors
-    /// [`CommandError::Deadline`] if it does not.
-    pub fn until<T, F>(
-        &self,
-        patience: Duration,
-        mut look: F,
-    ) -> impl Future<Output = Result<T, CommandError>> + use<E, T, F>
-    where
-        T: std::marker::Send + 'static,
-        F: FnMut(&E) -> Option<T> + std::marker::Send + 'static,
-    {
-        let deadline = self.node.world().sleep(patience);
-        let found = self.watch(Strength::Eventual, move |state, _| look(state));
-        async move {
-            tokio::select! { biased;
-                found = found => found,
-                () = deadline => Err(CommandError::Deadline),
-            }
-        }
-    }
-
-    fn watch<T, F>(
-        &self,
-        strength: Strength,
-        look: F,
-    ) -> impl Future<Output = Result<T, CommandError>> + use<E, T, F>
-    where
-        T: std::marker::Send + 'static,
-        F: FnMut(&E, u64) -> Option<T> + std::marker::Send + 'static,
-    {
-        let router = &self.node.router;
-        let refused = self.entity.check().err();
-        let (watch, answer) = Watch::<E, T, F>::new(self.entity.clone(), strength, look);
-        if refused.is_none() {
-            router.submit(router.partition(&self.entity.id), Box::new(watch));
-        }
-        async move {
-            if let Some(refused) = refused {
-                return Err(refused.into());
-            }
-            answer
-                .await
-                .unwrap_or(Err(CommandError::Closed))
-                .map(|(seen, _)| seen)
-        }
-    }
-}
-
-/// A command to one entity.
-pub struct Commanded<E, C> {
-    entity: EntityKey,
-    command: C,
-    types: PhantomData<fn() -> E>,
-}
-
-type Answer<E, C> = Result<Sent<<E as Decide<C>>::Reply>, SendError<<E as Decide<C>>::Rejection>>;
-
-impl<E: Decide<C>, C: Command> IntoFuture for Sending<Commanded<E, C>> {
-    type Output = Answer<E, C>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        let Commanded {
-            entity, command, ..
-        } = self.what;
-        Box::pin(self.router.send::<E, C>(entity, command, self.envelope))
-    }
 }
 
 impl std::fmt::Debug for Node {

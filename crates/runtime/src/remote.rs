@@ -4,6 +4,7 @@
 //! alone. So a plan that is late or wrong costs time, never events.
 
 mod carry;
+mod client;
 mod receive;
 mod wire;
 
@@ -17,6 +18,7 @@ use everfold_engine::slot::Partition;
 use tokio::sync::watch;
 
 pub(crate) use carry::Remote;
+pub use client::Client;
 pub use receive::Accepting;
 pub(crate) use receive::{Accept, AcceptTogether, Carried, receive, told};
 pub(crate) use wire::What;
@@ -33,6 +35,9 @@ pub struct Membership {
     /// How long work looks for the owner of its partition before it fails with
     /// [`CommandError::NoOwner`](crate::CommandError::NoOwner).
     pub patience: Duration,
+    /// Whether a node that is asked for what is not its own has it done by the owner, instead of
+    /// saying so.
+    pub relayed: bool,
 }
 
 /// The way to the other nodes.

@@ -14,7 +14,6 @@ use crate::decision::Context;
 use crate::entity::{Command, Entity, Evolve};
 use crate::error::{CommandError, SendError};
 use crate::key::Key;
-use crate::node::Node;
 use crate::owner::{
     Answer, Decided, Desk, Draft, Envelope, Residents, Router, Ruling, Sent, Work, context,
     digest_of, draft, guard, not_json, to_json,
@@ -140,14 +139,14 @@ impl<Reply, Rejection> Joint<Reply, Rejection> {
 
 /// Sends commands over several entities.
 pub struct TogetherRef<'a> {
-    pub(crate) node: &'a Node,
+    pub(crate) router: &'a Router,
 }
 
 impl TogetherRef<'_> {
     /// A command for its members; sent when it is awaited. Fails with
     /// [`CommandError::NotTogether`] if they do not share a tag.
     pub fn send<C: DecideTogether>(&self, command: C) -> Sending<Combined<C>> {
-        Sending::new(&self.node.router, Combined::of(command))
+        Sending::new(self.router, Combined::of(command))
     }
 }
 

@@ -120,6 +120,7 @@ impl Cluster {
             plan: plan.subscribe(),
             peers: Arc::new(Peered(self.roads.clone())),
             patience: Duration::from_secs(10),
+            relayed: false,
         };
         let joined = (self.application)().join_on(
             self.engine.clone(),

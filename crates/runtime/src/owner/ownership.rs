@@ -40,8 +40,8 @@ pub(crate) struct OwnerStatus {
     pub(crate) snapshots: AtomicU64,
     pub(crate) stored: AtomicU64,
     pub(crate) replayed: AtomicU64,
-    /// How far a standby has come.
-    pub(crate) followed: AtomicU64,
+    /// The state in memory reflects everything up to here.
+    pub(crate) reached: AtomicU64,
 }
 
 /// What an owner has in memory, and has done since the node began.
@@ -128,6 +128,8 @@ impl Owner {
             let ended = match claimed {
                 Ok((claim, tail, residents)) => {
                     self.status.epoch.store(claim.epoch.0, Ordering::Relaxed);
+                    let reached = claim.safe_head.0;
+                    self.status.reached.store(reached, Ordering::Relaxed);
                     self.ready.send_replace(Some(Ok(claim.epoch)));
                     self.serve(claim, tail, residents).await
                 }

@@ -1,6 +1,7 @@
 //! Reads of entities in three strengths, and waiting for a state.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use everfold_engine::{Bytes, EntityKey, Offset};
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use super::work::{Answer, Desk, Envelope, Ruling, Work};
 use crate::error::CommandError;
 use crate::owner::Residents;
 use crate::remote::What;
-use crate::schema::AnyState;
+use crate::schema::{AnyState, EntityType};
 
 /// How fresh an answer must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +151,7 @@ pub(crate) type StateAt = (Bytes, u64, Offset);
 /// Writes down an entity's state for another node, once its version is above what that one has.
 pub(crate) struct Shown {
     envelope: Envelope,
+    kind: Arc<EntityType>,
     entity: [EntityKey; 1],
     strength: Strength,
     beyond: Option<u64>,
@@ -159,6 +161,7 @@ pub(crate) struct Shown {
 
 impl Shown {
     pub(crate) fn new(
+        kind: Arc<EntityType>,
         entity: EntityKey,
         strength: Strength,
         beyond: Option<u64>,
@@ -166,6 +169,7 @@ impl Shown {
         let (answer, receiver) = oneshot::channel();
         let shown = Self {
             envelope: Envelope::default(),
+            kind,
             entity: [entity],
             strength,
             beyond,
@@ -173,6 +177,14 @@ impl Shown {
             answer: Some(answer),
         };
         (shown, receiver)
+    }
+
+    fn write_down(&mut self, state: &AnyState, version: u64) -> Result<(), CommandError> {
+        let mut bytes = Vec::new();
+        let encode = || (self.kind.encode_state)(state, &mut bytes);
+        super::guard(&self.entity[0], encode)?.map_err(super::not_json)?;
+        self.state = (bytes.into(), version);
+        Ok(())
     }
 }
 
@@ -186,8 +198,16 @@ impl Work for Shown {
     }
 
     fn carried(&self) -> Result<What, CommandError> {
-        // It was carried here; whoever sent it asks elsewhere.
-        Err(CommandError::Closed)
+        Ok(What::Look {
+            entity: self.entity[0].clone(),
+            strength: self.strength,
+            beyond: self.beyond,
+        })
+    }
+
+    fn look(&mut self, state: &AnyState, version: u64) -> Result<bool, CommandError> {
+        self.write_down(state, version)?;
+        Ok(true)
     }
 
     fn entities(&self) -> &[EntityKey] {
@@ -204,10 +224,7 @@ impl Work for Shown {
         if self.beyond.is_some_and(|beyond| resident.version <= beyond) {
             return Ok(Ruling::Wait);
         }
-        let mut state = Vec::new();
-        let encode = || (resident.kind.encode_state)(resident.state.as_ref(), &mut state);
-        super::guard(key, encode)?.map_err(super::not_json)?;
-        self.state = (state.into(), resident.version);
+        self.write_down(resident.state.as_ref(), resident.version)?;
         Ok(Ruling::Read {
             fenced: self.strength.asks_for_proof(desk.durable),
         })

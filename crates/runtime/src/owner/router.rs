@@ -71,6 +71,11 @@ impl Router {
         &self.inner.world
     }
 
+    /// The log's beginning.
+    pub(crate) fn start(&self) -> &Position {
+        &self.inner.start
+    }
+
     pub(crate) fn partition(&self, id: &str) -> Partition {
         self.inner.layout.partition(id)
     }

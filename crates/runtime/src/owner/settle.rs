@@ -53,6 +53,9 @@ impl Serving {
         let before = self.durable;
         if let Some(appended) = appended {
             self.durable = appended.last;
+            self.status
+                .reached
+                .store(appended.last.0, Ordering::Relaxed);
             self.status.batches.fetch_add(1, Ordering::Relaxed);
         }
         self.durable_batch = batch.number;

@@ -74,7 +74,7 @@ impl Following<'_> {
             self.warm(standby, &chunk).await;
             self.recovery.fold(&mut standby.tail, &chunk);
             let reached = standby.tail.head.0;
-            self.status.followed.store(reached, Ordering::Relaxed);
+            self.status.reached.store(reached, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -23,7 +23,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// What a node needs to carry work to others.
 pub(crate) struct Remote {
     pub(crate) membership: Membership,
-    pub(crate) engine: Arc<dyn Engine>,
+    /// To read what no other node can send; a client has none.
+    pub(crate) engine: Option<Arc<dyn Engine>>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) options: StateOptions,
 }
@@ -138,6 +139,7 @@ impl Remote {
             envelope: envelope.clone(),
             hears: envelope.heard.is_some(),
             what: what.clone(),
+            relayed: self.membership.relayed,
         };
         let request = match encode(&request) {
             Ok(request) => request,
@@ -227,12 +229,18 @@ impl Remote {
 
     /// A state that no other node can send is made from the log.
     async fn look_here(&self, mut work: Box<dyn Work>, entity: &EntityKey) {
+        let Some(engine) = &self.engine else {
+            return work.answer(Answer::Failed(CommandError::NotCarried {
+                entity: entity.to_string(),
+                command: "a look at a boundary".to_owned(),
+            }));
+        };
         let loader = Loader {
-            engine: self.engine.as_ref(),
+            engine: engine.as_ref(),
             options: &self.options,
         };
-        let partition = self.engine.identity().layout.partition(&entity.id);
-        let head = self.engine.safe_head(partition).await;
+        let partition = engine.identity().layout.partition(&entity.id);
+        let head = engine.safe_head(partition).await;
         let loaded = loader
             .load(self.registry.of(entity), entity, u64::MAX)
             .await;

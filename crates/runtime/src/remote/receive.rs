@@ -147,7 +147,7 @@ fn work_of(node: &Node, request: Request) -> Result<Carried, CommandError> {
             strength,
             beyond,
         } => {
-            let (work, answer) = Shown::new(entity, strength, beyond);
+            let (work, answer) = Shown::new(node.registry.of(&entity), entity, strength, beyond);
             let outcome = async move {
                 match answer.await.unwrap_or(Err(CommandError::Closed)) {
                     Ok((state, version, offset)) => Outcome::State {
@@ -178,14 +178,14 @@ pub(crate) fn receive(node: &Node, request: &[u8]) -> BoxFuture<'static, Bytes> 
             .router
             .remote()
             .is_none_or(|remote| remote.duty(partition) == Duty::Own);
-        if !mine {
+        if !mine && !request.relayed {
             return Ok(None);
         }
         if request.hears {
             request.envelope.heard = Some(heard.clone());
         }
         let (work, outcome) = work_of(node, request)?;
-        node.router.submit_here(partition, work);
+        node.router.submit(partition, work);
         Ok(Some(outcome))
     });
     Box::pin(async move {

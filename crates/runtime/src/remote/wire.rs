@@ -57,6 +57,8 @@ pub(crate) struct Request {
     /// Whether the asker wants to know what the answer rests on.
     pub(crate) hears: bool,
     pub(crate) what: What,
+    /// To be passed on by who does not own the partition.
+    pub(crate) relayed: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
