@@ -1,6 +1,5 @@
 //! A running application.
 
-use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

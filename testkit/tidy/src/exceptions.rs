@@ -117,6 +117,31 @@ pub const EXCEPTIONS: &[Exception] = &[
         "connections to a real server",
     ),
     except(
+        "task",
+        "crates/cluster/src/transport/",
+        "drives real connections, which end it",
+    ),
+    except(
+        "timer",
+        "crates/cluster/src/transport/",
+        "deadlines of calls and signs of life over real connections",
+    ),
+    except(
+        "clock",
+        "crates/cluster/src/transport/",
+        "pauses between attempts to connect",
+    ),
+    except(
+        "task",
+        "crates/cluster/tests/",
+        "real connections, on runtimes that are ended",
+    ),
+    except(
+        "timer",
+        "crates/cluster/tests/",
+        "limits that only a test that fails reaches",
+    ),
+    except(
         "clock",
         "testkit/fuzz/src/main.rs",
         "fuzzes as long as a time allows",

@@ -1,0 +1,39 @@
+//! Why a node is not a member.
+
+use everfold_engine::coordination::JoinError;
+use everfold_runtime::StartError;
+
+use crate::transport::ListenError;
+
+/// A node that did not join.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClusterError {
+    /// The engine serves one node.
+    #[error(
+        "this engine is one node's: many nodes need a log that they share; open it on PostgreSQL (`postgres://...`)"
+    )]
+    OneNodeOnly,
+    /// It cannot be listened there.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// What the node says of itself leads nowhere.
+    #[error(
+        "nobody reaches this node at {address}: {reason}; advertise an address that peers can connect to (`--advertise HOST:PORT`)"
+    )]
+    Address {
+        /// The address.
+        address: String,
+        /// What happened on the way.
+        reason: String,
+    },
+    /// The store, or who is there already, does not take it.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The application cannot run.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// No node tells where the others are.
+    #[error("no node of the cluster answers ({0}); name nodes that are up")]
+    NobodyAnswers(String),
+}
