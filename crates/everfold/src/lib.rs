@@ -66,6 +66,8 @@ mod open;
 pub mod prelude;
 
 pub use everfold_macros::{Command, Entity, Event, Key};
+#[cfg(feature = "cluster")]
+pub use everfold_cluster as cluster;
 #[doc(hidden)]
 pub use everfold_runtime::__private;
 pub use everfold_runtime::*;
