@@ -65,9 +65,9 @@ mod never;
 mod open;
 pub mod prelude;
 
-pub use everfold_macros::{Command, Entity, Event, Key};
 #[cfg(feature = "cluster")]
 pub use everfold_cluster as cluster;
+pub use everfold_macros::{Command, Entity, Event, Key};
 #[doc(hidden)]
 pub use everfold_runtime::__private;
 pub use everfold_runtime::*;

@@ -23,7 +23,12 @@ pub struct Member {
     #[arg(long, value_name = "DIR", requires = "engine")]
     pub identity: Option<PathBuf>,
     /// Address to listen on for other nodes; any free port for port 0
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0", requires = "identity")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:0",
+        requires = "identity"
+    )]
     peers: SocketAddr,
     /// Address at which other nodes reach this one, if it is another
     #[arg(long, value_name = "HOST:PORT", requires = "identity")]
@@ -54,7 +59,9 @@ impl Member {
         }
         let clustered = joined?;
         let members = clustered.roster().members.len();
-        say(&format!("one of {members} nodes; `everfold cluster` shows them"));
+        say(&format!(
+            "one of {members} nodes; `everfold cluster` shows them"
+        ));
         Ok(clustered)
     }
 

@@ -88,7 +88,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 fn name(roster: &Roster, node: NodeId) -> String {
     let living = roster.members.iter().find(|it| it.member.node == node);
-    living.map_or_else(|| "a node that has ended".to_owned(), |it| it.member.name.to_string())
+    living.map_or_else(
+        || "a node that has ended".to_owned(),
+        |it| it.member.name.to_string(),
+    )
 }
 
 fn shown(roster: &Roster) -> Shown {
@@ -168,8 +171,13 @@ fn print(shown: &Shown) -> anyhow::Result<()> {
             at.partition,
             at.owner.as_deref().unwrap_or("nobody"),
             if at.moving { " (takes over)" } else { "" },
-            at.epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string()),
-            if standbys.is_empty() { "none".to_owned() } else { standbys.join(", ") },
+            at.epoch
+                .map_or_else(|| "-".to_owned(), |epoch| epoch.to_string()),
+            if standbys.is_empty() {
+                "none".to_owned()
+            } else {
+                standbys.join(", ")
+            },
             at.since,
             at.reason,
         ))?;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use clap::ArgGroup;
-use everfold::{Node, NodeOptions};
 use everfold::engine::World;
 use everfold::engine::world::System;
+use everfold::{Node, NodeOptions};
 
 use crate::member::{self, Member};
 use crate::place::{Choice, Parser, Place, Reached};
