@@ -125,6 +125,13 @@ async fn who_says_nothing_keeps_nobody_out() {
     }
     let peers = Peers::new(&cluster.identity("other", Kind::Client));
     assert_eq!(ask(&peers, &node, "x").await.unwrap(), "x");
+    // Nor does it hold up the end.
+    node.stop.send_replace(true);
+    for mut half in half {
+        assert_eq!(receive(&mut half).await.unwrap(), HELLO);
+        assert!(receive(&mut half).await.is_err());
+    }
+    node.ended.await.unwrap();
 }
 
 #[tokio::test]
