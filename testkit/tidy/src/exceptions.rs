@@ -136,11 +136,7 @@ pub const EXCEPTIONS: &[Exception] = &[
         "crates/cluster/examples/",
         "measures real connections",
     ),
-    except(
-        "task",
-        "crates/cluster/examples/",
-        "loads real connections",
-    ),
+    except("task", "crates/cluster/examples/", "loads real connections"),
     except(
         "task",
         "crates/cluster/tests/",
