@@ -107,8 +107,7 @@ impl Client {
             patience: Duration::from_secs(10),
             relayed: true,
         };
-        let inner =
-            everfold_runtime::Client::new(application, (start, layout), world, membership)?;
+        let inner = everfold_runtime::Client::new(application, (start, layout), world, membership)?;
         Ok(Self { inner, _stop: stop })
     }
 }

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use everfold_engine::coordination::{Coordinator, Member, NodeId, Plan, Roster};
-use everfold_engine::engine::Engine;
+use everfold_engine::coordination::{Coordinator, JoinError, Member, NodeId, Plan, Role, Roster};
+use everfold_engine::engine::{BoxFuture, Engine};
 use everfold_engine::{Bytes, Layout, Position, Text, World};
 use everfold_runtime::{Application, Membership, Node, NodeOptions};
 use tokio::sync::{Notify, watch};
@@ -76,7 +76,9 @@ impl Clustered {
         let listening =
             transport::listen(shared.settings.listen, identity, answers, stopped.clone()).await?;
         shared.check_address(listening.address).await?;
-        shared.become_member(application, engine, options, stop).await
+        shared
+            .become_member(application, engine, options, stop)
+            .await
     }
 
     /// Joins over a road of the caller's, who hands what comes to [`Clustered::answer`].
@@ -92,7 +94,9 @@ impl Clustered {
     ) -> Result<Self, ClusterError> {
         let shared = Shared::new(&engine, &world, settings, road)?;
         let (stop, _) = watch::channel(false);
-        shared.become_member(application, engine, options, stop).await
+        shared
+            .become_member(application, engine, options, stop)
+            .await
     }
 
     /// The node.
@@ -111,11 +115,7 @@ impl Clustered {
     }
 
     /// Answers a message of a peer.
-    pub fn answer(
-        &self,
-        from: &PeerName,
-        request: Bytes,
-    ) -> everfold_engine::engine::BoxFuture<'static, Bytes> {
+    pub fn answer(&self, from: &PeerName, request: Bytes) -> BoxFuture<'static, Bytes> {
         self.shared.clone().answer(from, request)
     }
 
@@ -133,9 +133,8 @@ impl Clustered {
         let drained = async {
             let _ = plan.wait_for(|plan| !mine(plan)).await;
             // Planned is not done: the last answers leave before the owner lets go.
-            while self.node.held().iter().any(|held| {
-                held.role == everfold_engine::coordination::Role::Owner
-            }) {
+            let owns = |node: &Node| node.held().iter().any(|held| held.role == Role::Owner);
+            while owns(&self.node) {
                 shared.world.sleep(Duration::from_millis(5)).await;
             }
         };
@@ -202,6 +201,23 @@ impl Shared {
         }
     }
 
+    /// Becomes a member. A process that was killed and started again has to wait until the lease of
+    /// its former life has run out.
+    async fn join(&self, application: &str) -> Result<Roster, JoinError> {
+        let lease = self.settings.lease;
+        let patience = self.world.elapsed() + lease + self.settings.beat * 2;
+        loop {
+            let joined = self.coordinator.join(self.member(application), lease);
+            match joined.await {
+                Err(JoinError::NameTaken { .. }) if self.world.elapsed() < patience => {
+                    self.world.reached("node: its name is still taken");
+                    self.world.sleep(self.settings.beat).await;
+                }
+                joined => return joined,
+            }
+        }
+    }
+
     async fn become_member(
         self: Arc<Self>,
         application: Application,
@@ -217,8 +233,7 @@ impl Shared {
             patience: self.settings.patience,
             relayed: false,
         };
-        let lease = self.settings.lease;
-        let roster = self.coordinator.join(self.member(&name), lease).await?;
+        let roster = self.join(&name).await?;
         let opened = application.join_on(engine, self.world.clone(), options, membership);
         let node = match opened.await {
             Ok(node) => Arc::new(node),

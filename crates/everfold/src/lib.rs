@@ -65,6 +65,8 @@ mod never;
 mod open;
 pub mod prelude;
 
+#[cfg(feature = "cluster")]
+pub use everfold_cluster as cluster;
 pub use everfold_macros::{Command, Entity, Event, Key};
 #[doc(hidden)]
 pub use everfold_runtime::__private;

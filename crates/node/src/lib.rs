@@ -8,6 +8,7 @@
 //! - [`production`]: refusing what could lose acknowledged events
 //! - [`serve`]: the store and [`inspect`] over HTTP
 //! - [`inspect`]: looking at a running node, and at a log
+//! - [`member`]: being one of many nodes
 //! - [`client`]: asking a node of another process
 //! - [`output`]: data for programs, words and progress for people
 //! - [`failure`]: exit codes
@@ -17,6 +18,7 @@ pub mod commands;
 pub mod demo;
 pub mod failure;
 pub mod inspect;
+pub mod member;
 pub mod output;
 pub mod place;
 pub mod production;

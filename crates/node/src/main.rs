@@ -45,6 +45,8 @@ enum Command {
     Doctor(commands::doctor::Arguments),
     /// Create or renew the schema of a log in a database
     Migrate(commands::migrate::Arguments),
+    /// Show the nodes of a cluster, and where each partition is and why
+    Cluster(commands::cluster::Arguments),
     /// Let a log in a database live on that was restored or moved
     Adopt(commands::adopt::Arguments),
     /// Live through seeded faults in a simulated world, and check what must hold
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Trim(trim) => commands::trim::run(trim),
         Command::Doctor(doctor) => commands::doctor::run(doctor),
         Command::Migrate(migrate) => commands::migrate::run(migrate),
+        Command::Cluster(cluster) => commands::cluster::run(cluster),
         Command::Adopt(adopt) => commands::adopt::run(adopt),
         Command::Sim(sim) => commands::sim::run(sim),
         Command::Bench(bench) => commands::bench::run(bench),

@@ -25,11 +25,7 @@ pub struct EntityRef<'a, E> {
 }
 
 impl<'a, E: Entity> EntityRef<'a, E> {
-    pub(crate) fn new(
-        router: &'a Router,
-        engine: Option<&'a Arc<dyn Engine>>,
-        id: &E::Id,
-    ) -> Self {
+    pub(crate) fn new(router: &'a Router, engine: Option<&'a Arc<dyn Engine>>, id: &E::Id) -> Self {
         Self {
             router,
             engine,

@@ -85,6 +85,19 @@ impl Membership {
         }
     }
 
+    /// Completes once another node than `owner` is to own a partition.
+    async fn owner_changes(&self, partition: Partition, owner: NodeId) {
+        let mut plan = self.plan.clone();
+        let place = |plan: &Plan| plan.places.get(partition.index()).and_then(|it| it.owner);
+        if plan
+            .wait_for(|plan| place(plan) != Some(owner))
+            .await
+            .is_err()
+        {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Completes once the duty is another one.
     pub(crate) async fn duty_changes(&self, partition: Partition, from: Duty) {
         let mut plan = self.plan.clone();

@@ -63,7 +63,20 @@ pub struct HoldId(String);
 
 /// An account.
 #[derive(Entity, Default)]
-#[entity(name = "account", id = AccountId, event = AccountEvent)]
+#[entity(
+    name = "account",
+    id = AccountId,
+    event = AccountEvent,
+    commands(
+        Open,
+        ChangeOverdraft,
+        Close,
+        PlaceHold,
+        Release,
+        Expire,
+        crate::transfer::Settle
+    )
+)]
 pub struct Account {
     opening: Option<Opening>,
     closed: bool,

@@ -64,7 +64,12 @@ pub enum CustomerEvent {
 
 /// A customer and the reservations on its credit.
 #[derive(Entity, Default)]
-#[entity(name = "customer", id = CustomerId, event = CustomerEvent)]
+#[entity(
+    name = "customer",
+    id = CustomerId,
+    event = CustomerEvent,
+    commands(Open, ChangeCreditLimit, ReserveCredit, ReleaseCredit, Close)
+)]
 pub struct Customer {
     opening: Option<Opening>,
     closed: bool,

@@ -175,7 +175,12 @@ impl OrderEvent {
 
 /// An order.
 #[derive(Entity, Default)]
-#[entity(name = "order", id = OrderId, event = OrderEvent)]
+#[entity(
+    name = "order",
+    id = OrderId,
+    event = OrderEvent,
+    commands(Place, Approve, Reject, Ship, Pay, Cancel)
+)]
 pub struct Order {
     placed: Option<Place>,
     state: OrderState,

@@ -7,7 +7,7 @@ use everfold_engine::engine::BoxFuture;
 use everfold_runtime::Node;
 
 use super::{Map, MapNode, Message, Shared};
-use crate::authority::PeerName;
+use crate::authority::{Kind, PeerName};
 use crate::transport::Answers;
 
 /// What listens to the network.
@@ -22,7 +22,7 @@ impl Answers for Face {
 impl Shared {
     pub(super) fn answer(
         self: Arc<Self>,
-        _from: &PeerName,
+        from: &PeerName,
         request: Bytes,
     ) -> BoxFuture<'static, Bytes> {
         match Message::decode(request) {
@@ -43,7 +43,9 @@ impl Shared {
                 Box::pin(async move { id })
             }
             Some(Message::Planned) => {
-                self.nudge.notify_one();
+                if from.kind == Kind::Node {
+                    self.nudge.notify_one();
+                }
                 Box::pin(async { Bytes::new() })
             }
             Some(Message::WhereIsWhat) => {

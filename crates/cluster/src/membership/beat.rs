@@ -44,7 +44,7 @@ impl Shared {
         };
         match self.coordinator.beat(self.id, beat).await {
             Ok(roster) => Some(self.learn(roster)),
-            Err(CoordinationError::Expired { .. }) => {
+            Err(CoordinationError::Expired) => {
                 self.world.reached("node: its lease ran out");
                 self.disown();
                 let member = self.member(application);

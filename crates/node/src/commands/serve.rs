@@ -4,19 +4,22 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use axum::Router;
 use clap::ArgGroup;
-use everfold::NodeOptions;
 use everfold::engine::World;
 use everfold::engine::world::System;
+use everfold::{Node, NodeOptions};
 
+use crate::member::{self, Member};
 use crate::place::{Choice, Parser, Place, Reached};
 use crate::store::{self, Form};
 use crate::{production, serve};
 
-/// Serves the store of a directory or a database over HTTP, with a page to look into it, until
+/// Serves an application on a directory or a database over HTTP, with a page to look into it, until
 /// Ctrl-C.
 ///
-/// Only this machine can reach it: there is no authentication.
+/// Only this machine can reach the page: there is no authentication. With --identity it is one of
+/// many nodes on one database, which share the work and take it over from each other.
 #[derive(clap::Args)]
 #[command(group(ArgGroup::new("place").required(true).multiple(true).args(["data", "engine"])))]
 pub struct Arguments {
@@ -36,6 +39,11 @@ pub struct Arguments {
     /// those that are decided. For such an order it may reserve credit anew, and give it back
     #[arg(long, value_enum, default_value_t)]
     form: Form,
+    /// The application to serve
+    #[arg(long, value_enum, default_value_t, hide_possible_values = false)]
+    application: Served,
+    #[command(flatten)]
+    member: Member,
     /// Refuse to serve from where an acknowledged event could be lost; `everfold doctor` says more
     #[arg(long)]
     production: bool,
@@ -65,10 +73,38 @@ async fn serve_from(arguments: &Arguments, reached: &Reached) -> anyhow::Result<
         engine.close().await;
         return Err(refused);
     }
-    let application = arguments.form.application();
+    let application = match arguments.application {
+        Served::Store => arguments.form.application(),
+        Served::Ledger => everfold_ledger::application(),
+    };
+    let api = |node: &Arc<Node>| match arguments.application {
+        Served::Store => everfold_store::http::router(node.clone()),
+        Served::Ledger => Router::new(),
+    };
+    if let Some(identity) = &arguments.member.identity {
+        let member = &arguments.member;
+        let clustered = member.join(identity, application, (engine, world)).await?;
+        let api = api(clustered.node());
+        let served = serve::serve(clustered.node().clone(), api, arguments.listen).await;
+        return member::leave(clustered).await.and(served);
+    }
+    if let Err(refused) = member::check_alone(engine.as_ref()).await {
+        engine.close().await;
+        return Err(refused);
+    }
     let node = store::open_on(application, engine, world, NodeOptions::default()).await?;
-    let api = everfold_store::http::router(node.clone());
+    let api = api(&node);
     let served = serve::serve(node.clone(), api, arguments.listen).await;
     node.close().await;
     served
+}
+
+/// What can be served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Served {
+    /// Customers with credit limits, and their orders
+    #[default]
+    Store,
+    /// Accounts whose books balance
+    Ledger,
 }

@@ -145,7 +145,15 @@ impl Remote {
             Ok(request) => request,
             Err(error) => return failed(error),
         };
-        match self.membership.peers.ask(owner, request, left).await {
+        let asked = self.membership.peers.ask(owner, request, left);
+        let answer = tokio::select! { biased;
+            answer = asked => answer,
+            // It may be frozen, and others know better by now.
+            () = self.membership.owner_changes(at, owner) => {
+                Err(PeerError::Lost("another node owns it by now".to_owned()))
+            }
+        };
+        match answer {
             Ok(response) => match decode::<Response>(&response) {
                 Ok(Response {
                     outcome: Outcome::Elsewhere,

@@ -1,0 +1,127 @@
+//! Members of a cluster in a simulated world: they come, go, freeze and are cut off.
+
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "in a test a fault is a panic"
+)]
+
+mod scene;
+
+use std::time::Duration;
+
+use everfold::cluster::ClusterError;
+use everfold::engine::coordination::JoinError;
+use scene::*;
+
+async fn count(client: &everfold::cluster::Client, times: u64) {
+    for n in 0..times {
+        let counter = format!("counter {}", n % 16);
+        let sent = client.entity::<Counter>(counter).send(Count { by: 1 });
+        sent.await.unwrap();
+    }
+}
+
+async fn total(client: &everfold::cluster::Client) -> u64 {
+    let mut total = 0;
+    for n in 0..16 {
+        let counter = client.entity::<Counter>(format!("counter {n}"));
+        total += counter.read(|counter, _| counter.total).await.unwrap();
+    }
+    total
+}
+
+/// Attacks: nodes that join take nothing over, or what moves fails commands.
+#[test]
+fn partitions_spread_over_who_joins_and_go_where_nodes_drain_to() {
+    let reached = scene(8, async |mut scene| {
+        scene.join(Scene::settings("a")).await.unwrap();
+        scene.until_owned(&["a"], &[8]).await;
+        let client = scene.client(None).await;
+        let load = async {
+            for _ in 0..200 {
+                count(&client, 16).await;
+            }
+        };
+        let moves = async {
+            scene.join(Scene::settings("b")).await.unwrap();
+            scene.until_owned(&["a", "b"], &[4, 4]).await;
+            scene.join(Scene::settings("c")).await.unwrap();
+            scene.until_owned(&["c"], &[2]).await;
+            assert!(scene.member("a").drain(Duration::from_secs(30)).await);
+            scene.until_owned(&["a", "b", "c"], &[0, 4, 4]).await;
+        };
+        tokio::join!(load, moves);
+        let through = scene.client(Some("a")).await;
+        assert_eq!(total(&through).await, 3200);
+    });
+    assert!(reached["owner: takes over warm"] > 0, "{reached:?}");
+}
+
+/// Attacks: what a node that ended had acknowledged is lost, or nobody takes its partitions.
+#[test]
+fn who_ends_is_replaced_by_its_standbys() {
+    let reached = scene(6, async |mut scene| {
+        for name in ["a", "b", "c"] {
+            scene.join(Scene::settings(name)).await.unwrap();
+        }
+        scene.until_owned(&["a", "b", "c"], &[2, 2, 2]).await;
+        let client = scene.client(None).await;
+        count(&client, 160).await;
+        // The first of them assigns.
+        scene.kill("a");
+        let begun = scene.world.elapsed();
+        count(&client, 160).await;
+        let took = scene.world.elapsed() - begun;
+        assert!(took < Duration::from_secs(4), "{took:?} of simulated time");
+        scene.until_owned(&["b", "c"], &[3, 3]).await;
+        assert_eq!(total(&client).await, 320);
+    });
+    assert!(reached["owner: takes over warm"] > 0, "{reached:?}");
+}
+
+/// Attacks: a frozen node wakes up and goes on.
+#[test]
+fn who_was_frozen_finds_itself_replaced_and_joins_again() {
+    let reached = scene(4, async |mut scene| {
+        scene.join(Scene::settings("a")).await.unwrap();
+        scene.join(Scene::settings("b")).await.unwrap();
+        scene.until_owned(&["a", "b"], &[2, 2]).await;
+        let client = scene.client(Some("b")).await;
+        count(&client, 32).await;
+        scene.process("a").freeze();
+        count(&client, 32).await;
+        scene.until_owned(&["b"], &[4]).await;
+        scene.process("a").thaw();
+        let zombie = scene.member("a");
+        let counter = zombie.node().entity::<Counter>("counter 0");
+        let answer = counter.send(Count { by: 1 }).await.unwrap();
+        assert_eq!(answer.reply, 5);
+        scene.until_owned(&["a", "b"], &[2, 2]).await;
+        assert_eq!(total(&client).await, 65);
+    });
+    assert!(reached["node: its lease ran out"] > 0, "{reached:?}");
+}
+
+/// Attacks: a node joins that must not.
+#[test]
+fn who_does_not_belong_is_refused() {
+    scene(2, async |mut scene| {
+        scene.join(Scene::settings("a")).await.unwrap();
+        let mut same = Scene::settings("b");
+        same.name = "a".into();
+        let refused = scene.join(same).await.unwrap_err();
+        assert!(
+            matches!(refused, ClusterError::Join(JoinError::NameTaken { .. })),
+            "{refused}"
+        );
+        let mut other = Scene::settings("b");
+        other.cluster = "another".into();
+        let refused = scene.join(other).await.unwrap_err();
+        assert!(
+            matches!(refused, ClusterError::Join(JoinError::OtherCluster { .. })),
+            "{refused}"
+        );
+        scene.until_owned(&["a"], &[2]).await;
+    });
+}
