@@ -22,7 +22,9 @@ use crate::turns::{
     REPETITIONS, Side, WARM_UP, hundredths, repetition, runtime, tenths, thousandths,
 };
 use groups::Groups;
-use site::{BARE, Site};
+use site::BARE;
+
+pub(crate) use site::Site;
 
 pub use report::{Replay, Report, Run};
 

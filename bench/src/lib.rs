@@ -6,6 +6,7 @@
 mod bare_event;
 mod bare_log;
 mod bare_write;
+pub mod cluster;
 mod direct;
 pub mod engine;
 pub mod entity;

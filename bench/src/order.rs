@@ -31,7 +31,7 @@ pub(crate) enum OrderEvent {
 }
 
 #[derive(Entity, Default, Clone, Debug)]
-#[entity(name = "order", id = OrderId, event = OrderEvent)]
+#[entity(name = "order", id = OrderId, event = OrderEvent, commands(AddLine))]
 pub(crate) struct Order {
     lines: u64,
     total: u64,

@@ -7,9 +7,9 @@ use everfold_postgres::server::PrivateServer;
 use everfold_postgres::{Postgres, remove, schema_sql, without_password};
 
 /// Our side's log.
-pub(super) const OURS: &str = "everfold_bench";
+pub(crate) const OURS: &str = "everfold_bench";
 /// The same tables, for the bare loop.
-pub(super) const BARE: &str = "everfold_bench_bare";
+pub(crate) const BARE: &str = "everfold_bench_bare";
 /// The database on a private server.
 const DATABASE: &str = "bench";
 /// What a server for measurements is told: room for the load, so that checkpoints do not fall into
@@ -17,14 +17,14 @@ const DATABASE: &str = "bench";
 const SETTINGS: &[(&str, &str)] = &[("shared_buffers", "1GB"), ("max_wal_size", "8GB")];
 
 /// A server with room for both sides.
-pub(super) struct Site {
+pub(crate) struct Site {
     address: String,
     private: Option<PrivateServer>,
 }
 
 impl Site {
     /// The server at an address, or for `postgres` a private one below a directory.
-    pub(super) fn find(engine: &str, directory: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn find(engine: &str, directory: &Path) -> anyhow::Result<Self> {
         if engine == "postgres" {
             let server = PrivateServer::start(&directory.join("server"), SETTINGS)?;
             server.create_database(DATABASE)?;
@@ -49,19 +49,28 @@ impl Site {
     }
 
     /// Our side's log.
-    pub(super) fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
+    /// A second log on the same server, in the schema that is the bare loop's otherwise.
+    pub(crate) fn other_address(&self) -> String {
+        self.address
+            .replace(&format!("schema={OURS}"), &format!("schema={BARE}"))
+    }
+
     /// Removes what an earlier measurement has left that was interrupted.
-    pub(super) async fn clear(&self) -> anyhow::Result<()> {
-        remove(&self.address)
-            .await
-            .with_context(|| format!("{OURS} cannot be made anew"))
+    pub(crate) async fn clear(&self) -> anyhow::Result<()> {
+        for address in [self.address.clone(), self.other_address()] {
+            remove(&address)
+                .await
+                .with_context(|| format!("{OURS} cannot be made anew"))?;
+        }
+        Ok(())
     }
 
     /// Makes the bare loop's tables: the same definition, without a log in it.
-    pub(super) async fn make_bare(&self, log: &Postgres) -> anyhow::Result<()> {
+    pub(crate) async fn make_bare(&self, log: &Postgres) -> anyhow::Result<()> {
         let session = log.session().await?;
         let drop = format!("drop schema if exists {BARE} cascade");
         session.batch_execute(&drop).await?;
@@ -70,7 +79,7 @@ impl Site {
     }
 
     /// What the server was told that matters for figures.
-    pub(super) async fn settings(&self, log: &Postgres) -> anyhow::Result<String> {
+    pub(crate) async fn settings(&self, log: &Postgres) -> anyhow::Result<String> {
         let session = log.session().await?;
         let sql = "select 'PostgreSQL ' || current_setting('server_version') || ', ' || \
                    string_agg(name || '=' || current_setting(name), ', ' order by name) \
@@ -81,7 +90,7 @@ impl Site {
     }
 
     /// Removes both schemas and ends a private server.
-    pub(super) async fn close(self, log: &Postgres) -> anyhow::Result<()> {
+    pub(crate) async fn close(self, log: &Postgres) -> anyhow::Result<()> {
         if self.private.is_none() {
             let session = log.session().await?;
             let drop = format!("drop schema if exists {BARE} cascade");
@@ -91,6 +100,14 @@ impl Site {
         match self.private {
             Some(server) => Ok(server.stop()?),
             None => Ok(remove(&self.address).await?),
+        }
+    }
+
+    /// Removes both logs, which nobody has open any more, and ends a private server.
+    pub(crate) async fn end(self) -> anyhow::Result<()> {
+        match self.private {
+            Some(server) => Ok(server.stop()?),
+            None => self.clear().await,
         }
     }
 }

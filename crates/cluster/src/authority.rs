@@ -18,4 +18,4 @@ pub use error::AuthorityError;
 pub use identity::Identity;
 pub(crate) use identity::PROTOCOL;
 pub use issue::{Authority, Issued};
-pub use name::{Kind, PeerName};
+pub use name::{Kind, PeerName, check_address, check_name};

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod doctor;
 pub mod entity;
 pub mod events;
+pub mod init;
 pub mod migrate;
 pub mod report;
 pub mod restore;

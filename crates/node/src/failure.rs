@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use everfold::engine::engine::OwnerError;
+use everfold_cluster::AuthorityError;
 use everfold_log::{BackupError, OpenError};
 use everfold_postgres::OpenError as DatabaseError;
 use everfold_postgres::server::ServerError;
@@ -68,6 +69,7 @@ pub fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
             || cause.is::<OpenError>()
             || cause.is::<OwnerError>()
             || cause.is::<BackupError>()
+            || cause.is::<AuthorityError>()
             || cause.downcast_ref().is_some_and(refuses)
             || cause.downcast_ref().is_some_and(is_in_the_way)
     });

@@ -25,6 +25,8 @@ enum Command {
     Demo(commands::demo::Arguments),
     /// Serve a store from a directory or a database
     Serve(commands::serve::Arguments),
+    /// Make an authority for a cluster, and certificates for its nodes and clients
+    Init(commands::init::Arguments),
     /// Check every byte of a log
     Verify(commands::verify::Arguments),
     /// Print the events of a log
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Demo(demo) => commands::demo::run(demo),
         Command::Serve(serve) => commands::serve::run(serve),
+        Command::Init(init) => commands::init::run(init),
         Command::Verify(verify) => commands::verify::run(verify),
         Command::Events(events) => commands::events::run(events),
         Command::Entity(entity) => commands::entity::run(entity),

@@ -28,11 +28,11 @@ const IDLE: Duration = Duration::from_secs(3);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What every session of an owner is told when it begins.
-pub(crate) fn session(address: &Address, name: &str) -> Config {
+pub(crate) fn session(address: &Address, name: &str, statement: Duration) -> Config {
     let mut config = address.config.clone();
     let mut options = config.get_options().unwrap_or_default().to_owned();
     for (setting, value) in [
-        ("statement_timeout", STATEMENT.as_millis().to_string()),
+        ("statement_timeout", statement.as_millis().to_string()),
         ("lock_timeout", "0".to_owned()),
         (
             "idle_in_transaction_session_timeout",
@@ -89,9 +89,20 @@ pub(crate) fn pool(
     size: usize,
     incarnation: Incarnation,
 ) -> Result<Pool, OpenError> {
+    hurried_pool(address, name, size, incarnation, STATEMENT)
+}
+
+/// The same with another time after which statements are taken back.
+pub(crate) fn hurried_pool(
+    address: &Address,
+    name: &str,
+    size: usize,
+    incarnation: Incarnation,
+    statement: Duration,
+) -> Result<Pool, OpenError> {
     let recycling_method = RecyclingMethod::Fast;
     let manager = Manager::from_connect(
-        session(address, name),
+        session(address, name, statement),
         Attentive(secured(address)?),
         ManagerConfig { recycling_method },
     );

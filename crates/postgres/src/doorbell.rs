@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_postgres::AsyncMessage;
 
 use crate::address::Address;
-use crate::connect::session;
+use crate::connect::{STATEMENT, session};
 use crate::error::Failed;
 use crate::tls::secured;
 
@@ -151,7 +151,7 @@ impl Doorbell {
     }
 
     async fn listen_once(&self, bell: &mpsc::Sender<()>) -> Option<()> {
-        let config = session(&self.address, "everfold-listen");
+        let config = session(&self.address, "everfold-listen", STATEMENT);
         let connected = config.connect(secured(&self.address).ok()?).await;
         let (client, mut connection) = connected.ok()?;
         let heard = async {

@@ -8,7 +8,7 @@ use everfold_engine::engine::{
     Identity, Limits, OwnerError, Put, PutError, Query, ReadError, ReadLimit, Refusal, Revision,
     rules::check_batch,
 };
-use everfold_engine::{EntityKey, Offset, Partition, Record, Stamp};
+use everfold_engine::{Coordinator, EntityKey, Offset, Partition, Record, Stamp};
 use tokio::sync::oneshot;
 
 use crate::postgres::Postgres;
@@ -253,6 +253,10 @@ impl Engine for Postgres {
         limit: usize,
     ) -> BoxFuture<'a, Result<Entries, ReadError>> {
         Box::pin(async move { Ok(self.areas.scan(area, after, limit).await?) })
+    }
+
+    fn coordinator(&self) -> Option<Arc<dyn Coordinator>> {
+        Some(self.coordination.clone())
     }
 
     fn doctor(&self) -> Vec<Finding> {

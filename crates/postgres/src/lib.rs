@@ -9,6 +9,7 @@ mod address;
 mod area;
 mod beside;
 mod connect;
+mod coordination;
 mod doctor;
 mod doorbell;
 mod engine;

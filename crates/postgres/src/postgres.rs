@@ -10,7 +10,8 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::address::Address;
 use crate::area::Areas;
-use crate::connect::pool;
+use crate::connect::{hurried_pool, pool};
+use crate::coordination::{self, Coordination};
 use crate::doctor;
 use crate::doorbell::Doorbell;
 use crate::error::{Failed, OpenError};
@@ -24,6 +25,7 @@ const READ: &str = "everfold";
 const APPEND: &str = "everfold-append";
 const OWN: &str = "everfold-own";
 const BESIDE: &str = "everfold-beside";
+const COORDINATE: &str = "everfold-coordinate";
 
 /// How a log in a database is opened.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +38,7 @@ pub struct Options {
     /// each.
     pub writers: usize,
     /// Connections that read, at most (8), and again as many at most for statements beside the log.
-    /// Another four are for ownership.
+    /// Another four are for ownership, and four for coordination where there are several nodes.
     pub readers: usize,
 }
 
@@ -73,6 +75,7 @@ pub struct Postgres {
     pub(crate) reader: Reader,
     pub(crate) ownerships: Ownerships,
     pub(crate) areas: Areas,
+    pub(crate) coordination: Arc<Coordination>,
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) durability: String,
@@ -181,7 +184,22 @@ impl Postgres {
             incarnation,
             world.clone(),
         );
+        let coordinating = hurried_pool(
+            &address,
+            COORDINATE,
+            coordination::SESSIONS,
+            incarnation,
+            coordination::STATEMENT,
+        )?;
+        let coordination = Coordination::new(
+            coordinating.clone(),
+            schema,
+            (incarnation, identity.layout),
+            access == Access::Write,
+            world.clone(),
+        );
         let log = Self {
+            coordination: Arc::new(coordination),
             limits: options.limits,
             reader: Reader::new(readers.clone(), schema, &found.origin),
             ownerships,
@@ -195,7 +213,7 @@ impl Postgres {
             appends: std::sync::Mutex::new(appends),
             turns: (0..partitions).map(|_| Arc::default()).collect(),
             writing: Mutex::new(writing),
-            pools: vec![readers, writers, owners, beside],
+            pools: vec![readers, writers, owners, beside, coordinating],
             writable: access == Access::Write,
         };
         world.spawn("follow heads", Box::pin(doorbell.clone().follow()));

@@ -14,7 +14,7 @@ use crate::error::{OpenError, replaced, told};
 use crate::tls::secured;
 
 /// What brings a schema from each format to the next.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 /// The format that this version reads and writes.
 const FORMAT: i32 = MIGRATIONS.len() as i32;
 /// How many partitions a log gets that nobody said anything about.
@@ -95,7 +95,8 @@ pub async fn adopt(address: &str) -> Result<Incarnation, OpenError> {
         check_format(&address, client, Access::Look).await?;
         let (place, _) = place(client, &address.schema).await?;
         let sql = format!(
-            "with raised as (update {s}.partition set epoch = epoch + 1000000, owner = null) \
+            "with raised as (update {s}.partition set epoch = epoch + 1000000, owner = null), \
+             gone as (delete from {s}.node) \
              update {s}.log set incarnation = gen_random_uuid(), server = $1, \
              database = $2, timeline = $3, replicated = $4, relation = $5 returning incarnation",
             s = address.schema

@@ -343,6 +343,12 @@ impl Node {
             .collect())
     }
 
+    /// Whether this node owns a partition, as far as it knows.
+    pub fn owns(&self, partition: Partition) -> bool {
+        let ownership = self.ownerships.get(partition.index());
+        ownership.is_some_and(|it| matches!(&*it.borrow(), Some(Ok(_))))
+    }
+
     /// The partitions whose state this node has in memory, as it tells the others.
     pub fn held(&self) -> Vec<Held> {
         let standing_by = |partition| {

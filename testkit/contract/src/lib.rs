@@ -12,6 +12,9 @@
 //! An engine may put single records of its own between batches, claims for example; cases look past
 //! them.
 //!
+//! Engines that several nodes share bring a [`Coordinator`](everfold_engine::Coordinator), with a
+//! suite of its own: [`run_coordination`] runs every case of [`COORDINATION_CASES`].
+//!
 //! No case asserts how long something takes. A case that never ends is failed by the harness's
 //! clock, which costs nothing in a simulated world.
 
@@ -19,6 +22,7 @@
 mod check;
 mod bench;
 mod cases;
+mod coordination;
 mod harness;
 mod model;
 mod owner;
@@ -26,6 +30,10 @@ mod report;
 mod sample;
 mod suite;
 
+pub use coordination::{
+    COORDINATION_CASES, Coordination, CoordinationCase, SharedLog, run_coordination,
+    run_coordination_case,
+};
 pub use harness::{Ending, Harness, Log, Offers, PARTITIONS};
 pub use report::{Outcome, Report, Verdict};
 pub use suite::{CASES, Case, run, run_case};

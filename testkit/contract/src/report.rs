@@ -65,7 +65,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "engine contract, {}:", self.harness)?;
+        writeln!(f, "contract, {}:", self.harness)?;
         for Outcome { case, verdict } in &self.outcomes {
             match verdict {
                 Verdict::Passed => writeln!(f, "  passed          {case}")?,

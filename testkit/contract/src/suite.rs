@@ -12,7 +12,7 @@ use crate::model;
 use crate::report::{Outcome, Report, Verdict};
 
 /// After this long, a case is not slow but stuck.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 type Run = for<'a> fn(&'a Bench) -> BoxFuture<'a, Checked>;
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
+use everfold_cluster::transport::Frame as Message;
 use everfold_engine::engine::Batch;
 use everfold_engine::position::Incarnation;
 use everfold_engine::record::codec::{Frame, encode};
@@ -20,6 +22,7 @@ pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
     let files = files();
     let mut all = vec![("codec", codec()), ("wire", wire())];
     all.extend(positions().into_iter().map(|input| ("position", input)));
+    all.extend(messages().into_iter().map(|input| ("message", input)));
     let frames = trimmed(&files[0].1[HEADER..]);
     all.push(("frame", [&[1, 0], frames].concat()));
     all.push(("recovery", [&[1, 0, 0], frames].concat()));
@@ -30,6 +33,39 @@ pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
     all.push(("image", image(&files)));
     all.extend((0..6).map(|seed| ("differential", calls(seed))));
     all
+}
+
+/// One message of each kind, without the bytes of its length.
+fn messages() -> Vec<Vec<u8>> {
+    let body = Bytes::from_static(b"what is asked");
+    let all = [
+        Message::Hello {
+            lowest: 1,
+            highest: 2,
+        },
+        Message::Call {
+            number: 3,
+            body: body.clone(),
+        },
+        Message::Answer { number: 4, body },
+        Message::TooLarge {
+            number: 5,
+            bytes: 6,
+        },
+        Message::Failed { number: 7 },
+        Message::Alive,
+        Message::Last,
+        Message::OtherCluster {
+            cluster: "orders".into(),
+        },
+        Message::Full,
+    ];
+    let bytes = |message: &Message| {
+        let mut bytes = BytesMut::new();
+        message.write(&mut bytes);
+        bytes[4..].to_vec()
+    };
+    all.iter().map(bytes).collect()
 }
 
 fn calls(seed: u64) -> Vec<u8> {

@@ -4,6 +4,7 @@ mod codec;
 mod differential;
 mod frame;
 mod image;
+mod message;
 mod position;
 mod recovery;
 mod wire;
@@ -27,6 +28,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "image",
         run: image::run,
+    },
+    Target {
+        name: "message",
+        run: message::run,
     },
     Target {
         name: "position",

@@ -132,6 +132,12 @@ pub const EXCEPTIONS: &[Exception] = &[
         "pauses between attempts to connect",
     ),
     except(
+        "clock",
+        "crates/cluster/examples/",
+        "measures real connections",
+    ),
+    except("task", "crates/cluster/examples/", "loads real connections"),
+    except(
         "task",
         "crates/cluster/tests/",
         "real connections, on runtimes that are ended",

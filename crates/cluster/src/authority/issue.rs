@@ -50,7 +50,7 @@ impl Authority {
     /// # Errors
     /// The name does not fit, there is an authority already, or the folder cannot be written.
     pub fn create(folder: &Path, cluster: &str) -> Result<Self, AuthorityError> {
-        let cluster = name::check(cluster)?;
+        let cluster = name::check_name(cluster)?;
         let key = KeyPair::generate().map_err(cryptography)?;
         let params = params(&cluster, &key)?;
         let certificate = params.self_signed(&key).map_err(cryptography)?;
@@ -120,22 +120,20 @@ impl Authority {
         addresses: &[String],
         kind: Kind,
     ) -> Result<Issued, AuthorityError> {
-        let name = PeerName {
+        let issued = PeerName {
             kind,
-            name: name::check(name)?,
+            name: name::check_name(name)?,
             cluster: self.name.clone(),
         };
-        let mut names = vec![name.in_certificate()];
+        let mut names = vec![issued.in_certificate()];
         if kind == Kind::Node {
             names.push(any_node_of(&self.name));
         }
         for address in addresses {
-            let wrong = || AuthorityError::Address(address.as_str().into());
-            rustls::pki_types::ServerName::try_from(address.as_str()).map_err(|_| wrong())?;
-            names.push(address.clone());
+            names.push(name::check_address(address)?.to_string());
         }
         let mut params = CertificateParams::new(names).map_err(cryptography)?;
-        params.distinguished_name = common_name(&name.to_string());
+        params.distinguished_name = common_name(&issued.to_string());
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         if kind == Kind::Node {
@@ -148,7 +146,7 @@ impl Authority {
         let key = KeyPair::generate().map_err(cryptography)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(cryptography)?;
         Ok(Issued {
-            name,
+            name: issued,
             authority: self.certificate.clone(),
             certificate: certificate.pem(),
             key: key.serialize_pem(),

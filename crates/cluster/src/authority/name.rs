@@ -101,12 +101,25 @@ pub(super) fn cluster_of_authority(certificate: &CertificateDer<'_>) -> Option<T
     parsed.valid_dns_names().find_map(|name| {
         let rest = name.strip_prefix("authority.")?;
         let cluster = rest.strip_suffix(REALM)?.strip_suffix('.')?;
-        check(cluster).ok()
+        check_name(cluster).ok()
     })
 }
 
+/// A host name or an IP address, as a certificate may carry it.
+///
+/// # Errors
+/// [`AuthorityError::Address`] says what is wrong with it.
+pub fn check_address(address: &str) -> Result<Text, AuthorityError> {
+    let fits = rustls::pki_types::ServerName::try_from(address);
+    fits.map(|_| address.into())
+        .map_err(|_| AuthorityError::Address(address.into()))
+}
+
 /// A name that fits into a certificate.
-pub(super) fn check(name: &str) -> Result<Text, AuthorityError> {
+///
+/// # Errors
+/// [`AuthorityError::Name`] says what does.
+pub fn check_name(name: &str) -> Result<Text, AuthorityError> {
     let bytes = name.as_bytes();
     let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let fits = (1..=63).contains(&bytes.len())

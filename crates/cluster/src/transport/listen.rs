@@ -11,7 +11,7 @@ use everfold_engine::Text;
 use everfold_engine::engine::BoxFuture;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -141,21 +141,39 @@ async fn accept(listener: TcpListener, door: Arc<Door>, mut stop: watch::Receive
 
 impl Door {
     /// Lets somebody in, if so, and serves it to the end. Says why not.
-    async fn welcome(&self, stream: TcpStream, stop: watch::Receiver<bool>) -> Result<(), String> {
+    async fn welcome(
+        &self,
+        stream: TcpStream,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), String> {
+        let for_session = stop.clone();
+        // Whoever is not in yet holds up no end.
+        let (wire, peer, _place) = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return Err("this node ends".into()),
+            entered = self.enter(stream) => entered?,
+        };
+        let session = Session::new(wire, peer, self.answers.clone(), self.limits, for_session);
+        // How a connection ends is no news for a node: its peers come again.
+        let _ = session.serve().await;
+        Ok(())
+    }
+
+    /// Lets somebody in, up to the first call.
+    async fn enter(
+        &self,
+        stream: TcpStream,
+    ) -> Result<(Wire, PeerName, SemaphorePermit<'_>), String> {
         let stranger = self.strangers.try_acquire();
-        let stranger = stranger.map_err(|_| "too many come at once".to_owned())?;
+        let _stranger = stranger.map_err(|_| "too many come at once".to_owned())?;
         let met = timeout(PATIENCE, self.meet(stream)).await;
         let (mut wire, peer) = met.map_err(|_| format!("it said nothing for {PATIENCE:?}"))??;
-        drop(stranger);
-        let Ok(_place) = self.connections.try_acquire() else {
+        let Ok(place) = self.connections.try_acquire() else {
             return Err(farewell(&mut wire, &Frame::Full, "there are too many connections").await);
         };
         let greeted = timeout(PATIENCE, greet(&mut wire)).await;
         greeted.map_err(|_| format!("{peer} said no hello for {PATIENCE:?}"))??;
-        let session = Session::new(wire, peer, self.answers.clone(), self.limits, stop);
-        // How a connection ends is no news for a node: its peers come again.
-        let _ = session.serve().await;
-        Ok(())
+        Ok((wire, peer, place))
     }
 
     /// Learns who it is.

@@ -10,7 +10,8 @@ use everfold_cluster::transport::{Answers, Limits, Listening, Peers, listen_with
 use everfold_cluster::{Authority, Identity, Kind, PeerName};
 use everfold_engine::engine::BoxFuture;
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 
 /// Longer than any test takes that does not fail.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -70,7 +71,7 @@ pub(crate) fn echo() -> Arc<dyn Answers> {
 pub(crate) struct Node {
     pub(crate) address: String,
     pub(crate) stop: watch::Sender<bool>,
-    pub(crate) ended: BoxFuture<'static, ()>,
+    pub(crate) ended: JoinHandle<()>,
 }
 
 pub(crate) async fn node(identity: &Identity, answers: Arc<dyn Answers>) -> Node {
@@ -90,7 +91,7 @@ pub(crate) async fn node_within(
     Node {
         address: address.to_string(),
         stop,
-        ended,
+        ended: tokio::spawn(ended),
     }
 }
 
@@ -101,4 +102,46 @@ pub(crate) async fn ask(
     request: &'static str,
 ) -> Result<Bytes, everfold_cluster::CallError> {
     peers.call(&node.address, request.into(), LONG).await
+}
+
+/// Answers that say when a call has come, and wait until they may go.
+#[derive(Clone)]
+pub(crate) struct Held {
+    pub(crate) come: Arc<Semaphore>,
+    pub(crate) go: Arc<Semaphore>,
+}
+
+impl Held {
+    pub(crate) fn new() -> Self {
+        let none = || Arc::new(Semaphore::new(0));
+        Self {
+            come: none(),
+            go: none(),
+        }
+    }
+
+    /// Holds what begins with "held", and answers everything with itself.
+    pub(crate) fn answers(&self) -> Arc<dyn Answers> {
+        let held = self.clone();
+        Arc::new(By(move |_, request: Bytes| {
+            let held = held.clone();
+            Box::pin(async move {
+                if request.starts_with(b"held") {
+                    held.come.add_permits(1);
+                    held.go.acquire().await.unwrap().forget();
+                }
+                request
+            }) as BoxFuture<'static, Bytes>
+        }))
+    }
+
+    /// Waits until so many more calls have come.
+    pub(crate) async fn come(&self, calls: u32) {
+        self.come.acquire_many(calls).await.unwrap().forget();
+    }
+
+    /// Lets so many go.
+    pub(crate) fn go(&self, calls: usize) {
+        self.go.add_permits(calls);
+    }
 }

@@ -13,6 +13,8 @@ pub struct Arguments {
 enum What {
     /// An engine on a database server, next to what is written by hand on the same server
     Engine(everfold_bench::engine::Args),
+    /// Three nodes over a database next to one, the hop between nodes, and moves under load
+    Cluster(everfold_bench::cluster::Args),
     /// Durable commands on entities, next to a bare group-committing log
     Entity(everfold_bench::entity::Args),
     /// Durable appends to the log itself, next to a bare log of the same records
@@ -32,6 +34,7 @@ enum What {
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.what {
         What::Engine(engine) => everfold_bench::engine::run(&engine),
+        What::Cluster(cluster) => everfold_bench::cluster::run(&cluster),
         What::Entity(entity) => everfold_bench::entity::run(&entity),
         What::Log(log) => everfold_bench::log::run(&log),
         What::Ledger(ledger) => everfold_bench::ledger::run(&ledger),

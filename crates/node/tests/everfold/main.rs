@@ -8,6 +8,7 @@ mod commands;
 mod crash;
 mod demo;
 mod http;
+mod init;
 mod inspect;
 mod ledger;
 mod model;

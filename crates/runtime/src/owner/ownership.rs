@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use everfold_engine::engine::{BoxFuture, Claim, Engine, OwnerError};
+use everfold_engine::engine::{BoxFuture, Claim, Engine, Epoch, OwnerError};
 use everfold_engine::map::seeded;
 use everfold_engine::slot::Partition;
 use everfold_engine::{Offset, World};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Residents;
 use super::batch::Batch;
+use super::partition_state::PartitionState;
 use super::recover::{Recovery, Tail};
 use super::router::Router;
 use super::serve::{End, LEAST_SWEPT, MOST_UNITS, Serving};
@@ -20,7 +21,7 @@ use super::standby::{Following, Standby};
 use super::work::{Answer, Work};
 use crate::error::CommandError;
 use crate::handler::{Ownership, raised};
-use crate::options::StateOptions;
+use crate::options::{StateOptions, StateStore};
 use crate::remote::Duty;
 use crate::schema::Registry;
 
@@ -306,14 +307,40 @@ impl Owner {
         }
     }
 
+    /// Reads what is stored of the partition, and the log up to `head`, beside the serving: who was
+    /// warm needs it only to store more.
+    fn read_stored(&self, epoch: Epoch, head: Offset) -> oneshot::Receiver<Option<PartitionState>> {
+        let (engine, world, options) = (self.engine.clone(), self.world.clone(), self.options);
+        let (done, stored) = oneshot::channel();
+        let partition = self.partition;
+        let task = async move {
+            let recovery = Recovery {
+                engine: engine.as_ref(),
+                world: world.as_ref(),
+                options: &options,
+                partition,
+                epoch: Some(epoch),
+            };
+            let tail = recovery.read(head).await;
+            let _ = done.send(tail.ok().and_then(|tail| tail.state));
+        };
+        self.world.spawn("read stored state", Box::pin(task));
+        stored
+    }
+
     async fn serve(
         &mut self,
         claim: Claim,
-        tail: Tail,
+        mut tail: Tail,
         residents: Option<Residents>,
     ) -> Option<End> {
+        let warm = residents.is_some();
         let budget = self.options.memory_bytes as u64;
         let cold = || Residents::new(self.world.random(), budget);
+        let stored = (warm && self.options.store == StateStore::Disk).then(|| {
+            tail.state = Some(PartitionState::default());
+            self.read_stored(claim.epoch, tail.head)
+        });
         let mut serving = Serving {
             partition: self.partition,
             engine: self.engine.clone(),
@@ -339,6 +366,7 @@ impl Owner {
             cramped: false,
             options: self.options,
             state: tail.state,
+            stored,
             keeper: None,
             router: self.router.clone(),
         };

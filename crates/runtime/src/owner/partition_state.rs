@@ -105,6 +105,22 @@ impl PartitionState {
         self.clock = clock;
     }
 
+    /// The same, and what `later` has learned from exactly where this one ends.
+    pub(crate) fn joined(mut self, later: Self) -> Self {
+        if later.offset > self.offset {
+            self.reached(later.offset, later.stamp, later.clock);
+        }
+        for ((handler, partition), offset) in &later.settled {
+            raise(&mut self.settled, handler, *partition, *offset);
+        }
+        self.fresh.issued.extend(later.fresh.issued);
+        self.fresh.opaque.extend(later.fresh.opaque);
+        self.fresh.sources.extend(later.fresh.sources);
+        self.fresh.newest = self.fresh.newest.max(later.fresh.newest);
+        self.gained(later.records, later.bytes);
+        self
+    }
+
     /// So much has become durable.
     pub(crate) fn gained(&mut self, records: u64, bytes: u64) {
         self.records += records;

@@ -5,8 +5,11 @@ use std::sync::atomic::Ordering;
 use everfold_engine::{EntityKey, Timestamp};
 
 use super::keeper::Keeper;
+use super::partition_state::PartitionState;
 use super::serve::Serving;
 use super::snapshot::{Loaded, Loader, Snapshot};
+use tokio::sync::oneshot::error::TryRecvError;
+
 use crate::error::CommandError;
 use crate::options::StateStore;
 
@@ -110,6 +113,25 @@ impl Serving {
 
     /// Stores the partition's own state if enough has become durable since the last time.
     pub(super) fn keep_partition(&mut self, closing: bool) {
+        if let Some(stored) = &mut self.stored {
+            match stored.try_recv() {
+                Ok(stored) => {
+                    let later = self.state.take();
+                    self.state = stored.and_then(|stored| Some(stored.joined(later?)));
+                    self.world.reached("owner: stored partition state joined");
+                }
+                // To begin anew costs a start, some day, some reading.
+                Err(TryRecvError::Closed) => self.state = None,
+                Err(TryRecvError::Empty) => {
+                    let too_much = |state: &PartitionState| state.is_too_much();
+                    if !closing && !self.state.as_ref().is_some_and(too_much) {
+                        return;
+                    }
+                    self.state = None;
+                }
+            }
+            self.stored = None;
+        }
         let Some(state) = &mut self.state else {
             return;
         };

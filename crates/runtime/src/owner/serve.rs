@@ -10,7 +10,7 @@ use everfold_engine::map::Map;
 use everfold_engine::slot::Partition;
 use everfold_engine::world::new_id;
 use everfold_engine::{EntityKey, Offset, Text, Timestamp, Uuid, World};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Residents;
 use super::batch::{Batch, Clock, Pending};
@@ -86,6 +86,9 @@ pub(super) struct Serving {
     pub(super) options: StateOptions,
     /// What is stored of the partition; none where nothing is.
     pub(super) state: Option<PartitionState>,
+    /// What is stored of the partition, while it is read beside the serving: `state` has begun where
+    /// it ends.
+    pub(super) stored: Option<oneshot::Receiver<Option<PartitionState>>>,
     /// The task that stores state, once there is something to store.
     pub(super) keeper: Option<Keeper>,
     pub(super) router: Router,

@@ -1,0 +1,165 @@
+//! What was found.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::report::Machine;
+use crate::turns::{Side, tenths, thousandths};
+
+/// All that one run of the measurement found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// One entry per number of clients.
+    pub runs: Vec<Run>,
+    /// From node to node and back.
+    pub hop: Hop,
+    /// Planned moves under load.
+    pub moves: Moves,
+    /// When a command is acknowledged.
+    pub durability: String,
+    /// Where it was measured.
+    pub machine: Machine,
+}
+
+/// Commands at one number of clients: medians of the repetitions.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    /// How many clients send one command at a time.
+    pub clients: usize,
+    /// One node without others, asked in its process.
+    pub one_node_per_second: f64,
+    /// Three nodes, each command sent to its owner by a client outside.
+    pub aware_per_second: f64,
+    /// Three nodes, each command given to a node that does not own it.
+    pub forwarded_per_second: f64,
+    /// The second as a share of the first.
+    pub aware_ratio: f64,
+    /// The third as a share of the first.
+    pub forwarded_ratio: f64,
+    /// Half were answered within this.
+    pub one_node_p50_us: f64,
+    /// The same for the second.
+    pub aware_p50_us: f64,
+    /// And the third.
+    pub forwarded_p50_us: f64,
+    /// Processor time per command of the whole process, clients and all nodes.
+    pub one_node_cpu_us: f64,
+    /// The same for the second.
+    pub aware_cpu_us: f64,
+    /// And the third.
+    pub forwarded_cpu_us: f64,
+}
+
+/// A read from memory, without the store.
+#[derive(Clone, Debug, Serialize)]
+pub struct Hop {
+    /// At the owner.
+    pub here_p50_us: f64,
+    /// At another node.
+    pub there_p50_us: f64,
+    /// What the way adds.
+    pub added_p50_us: f64,
+}
+
+/// The longest wait of a partition's client while its partition moved.
+#[derive(Clone, Debug, Serialize)]
+pub struct Moves {
+    /// How many partitions have moved.
+    pub moved: usize,
+    /// Commands that failed.
+    pub failed: u64,
+    /// Half waited less.
+    pub p50_ms: f64,
+    /// All but a hundredth waited less.
+    pub p99_ms: f64,
+    /// The longest.
+    pub longest_ms: f64,
+    /// The longest wait of a client in two seconds without moves, at p99.
+    pub calm_p99_ms: f64,
+}
+
+impl Run {
+    pub(super) fn of(clients: usize, one: &Side, aware: &Side, forwarded: &Side) -> Self {
+        let rate = |side: &Side| side.median(|found| found.per_second);
+        let p50 = |side: &Side| tenths(side.median(|found| found.p50_us));
+        Self {
+            clients,
+            one_node_per_second: rate(one).round(),
+            aware_per_second: rate(aware).round(),
+            forwarded_per_second: rate(forwarded).round(),
+            aware_ratio: thousandths(rate(aware) / rate(one)),
+            forwarded_ratio: thousandths(rate(forwarded) / rate(one)),
+            one_node_p50_us: p50(one),
+            aware_p50_us: p50(aware),
+            forwarded_p50_us: p50(forwarded),
+            one_node_cpu_us: tenths(one.cpu_us()),
+            aware_cpu_us: tenths(aware.cpu_us()),
+            forwarded_cpu_us: tenths(forwarded.cpu_us()),
+        }
+    }
+}
+
+impl Moves {
+    pub(super) fn of(mut pauses: Vec<Duration>, mut calm: Vec<Duration>, failed: u64) -> Self {
+        pauses.sort();
+        calm.sort();
+        let at = |times: &[Duration], share: f64| {
+            let place = (times.len() as f64 * share).ceil() as usize;
+            let time = times.get(place.clamp(1, times.len().max(1)) - 1);
+            tenths(time.map_or(0.0, |time| time.as_secs_f64() * 1000.0))
+        };
+        Self {
+            moved: pauses.len(),
+            failed,
+            p50_ms: at(&pauses, 0.5),
+            p99_ms: at(&pauses, 0.99),
+            longest_ms: at(&pauses, 1.0),
+            calm_p99_ms: at(&calm, 0.99),
+        }
+    }
+}
+
+impl Report {
+    pub(super) fn table(&self) -> String {
+        let mut text = String::new();
+        let _ = writeln!(
+            text,
+            "clients   one node/s   three, aware/s   ratio   all forwarded/s   ratio   p50 us"
+        );
+        for run in &self.runs {
+            let _ = writeln!(
+                text,
+                "{:>7} {:>12} {:>16} {:>7} {:>17} {:>7}   {} / {} / {}",
+                run.clients,
+                run.one_node_per_second,
+                run.aware_per_second,
+                run.aware_ratio,
+                run.forwarded_per_second,
+                run.forwarded_ratio,
+                run.one_node_p50_us,
+                run.aware_p50_us,
+                run.forwarded_p50_us
+            );
+        }
+        let (hop, moves) = (&self.hop, &self.moves);
+        let _ = writeln!(
+            text,
+            "a hop adds {:.1} us at p50 ({:.1} here, {:.1} there)",
+            hop.added_p50_us, hop.here_p50_us, hop.there_p50_us
+        );
+        let _ = writeln!(
+            text,
+            "{} moves: pause p50 {} ms, p99 {} ms, longest {} ms (without moves p99 {} ms); {} commands failed",
+            moves.moved,
+            moves.p50_ms,
+            moves.p99_ms,
+            moves.longest_ms,
+            moves.calm_p99_ms,
+            moves.failed
+        );
+        let _ = writeln!(text, "{}\n{}", self.durability, self.machine.line());
+        text
+    }
+}
