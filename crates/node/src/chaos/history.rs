@@ -243,7 +243,10 @@ mod tests {
             format!("{begin}\n{end}\n{end}"),
         ] {
             let refused = history(&lines);
-            assert!(matches!(refused, Err(HistoryError::Order { .. })), "{lines}");
+            assert!(
+                matches!(refused, Err(HistoryError::Order { .. })),
+                "{lines}"
+            );
         }
         let refused = history("{\"process\":0}");
         assert!(matches!(refused, Err(HistoryError::Line { line: 1, .. })));

@@ -184,7 +184,9 @@ pub fn draw(seed: u64, terms: &Terms<'_>) -> Vec<Planned> {
         let Some(kind) = round.pop() else { break };
         let mut before = plan.last().filter(|it| it.end() > at).copied();
         // The store is not killed while it is down.
-        if let Some(down) = before.take_if(|it| (it.fault, kind) == (Fault::RestartEngine, FaultKind::RestartEngine)) {
+        if let Some(down) = before
+            .take_if(|it| (it.fault, kind) == (Fault::RestartEngine, FaultKind::RestartEngine))
+        {
             at = down.end() + Duration::from_millis(BETWEEN.0);
         }
         let fault = fault(&mut random, kind, terms.nodes, before.map(|it| it.fault));
@@ -280,8 +282,12 @@ mod tests {
                 overlaps += beside.len();
                 assert!(beside.len() <= 1, "seed {seed}: {planned:?} and {beside:?}");
                 let node = planned.fault.node();
-                let same = beside.iter().any(|it| it.fault.kind() == planned.fault.kind() && it.fault.node() == node);
-                assert!(!same && (node.is_none() || beside.iter().all(|it| it.fault.node() != node)));
+                let same = beside
+                    .iter()
+                    .any(|it| it.fault.kind() == planned.fault.kind() && it.fault.node() == node);
+                assert!(
+                    !same && (node.is_none() || beside.iter().all(|it| it.fault.node() != node))
+                );
             }
         }
         assert!(overlaps > 100);
@@ -307,7 +313,10 @@ mod tests {
                 ..terms(8, 2)
             };
             assert!(!draw(seed, &terms).is_empty());
-            let nothing = Terms { kinds: &[], ..terms };
+            let nothing = Terms {
+                kinds: &[],
+                ..terms
+            };
             assert_eq!(draw(seed, &nothing), []);
         }
     }

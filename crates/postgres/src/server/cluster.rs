@@ -17,6 +17,8 @@ const LOCK: &str = "lock";
 const PASSWORD: &str = "password";
 const LOG: &str = "log";
 const DATA: &str = "data";
+/// Who may connect, for a server that others than this machine reach.
+const LET_IN: &str = "let_in.conf";
 /// What `initdb` has not finished; a crash leaves it, the next start removes it.
 const UNFINISHED: &str = "data.new";
 
@@ -151,6 +153,18 @@ impl Cluster {
             account.run(&mut command);
         }
         Ok(command)
+    }
+
+    /// Writes who may connect from where into a file beside the data, which the server finds under the
+    /// name that is given back.
+    pub(super) fn let_in(&self, networks: &[String]) -> Result<&'static str, ServerError> {
+        let path = self.data().join(LET_IN);
+        let lines = networks
+            .iter()
+            .map(|network| format!("host all all {network} scram-sha-256\n"));
+        let written = fs::write(&path, lines.collect::<String>()).and_then(|()| self.give(&path));
+        written.map_err(failed(&path, "cannot be written"))?;
+        Ok(LET_IN)
     }
 
     fn give(&self, path: &Path) -> std::io::Result<()> {

@@ -192,7 +192,9 @@ impl<'a> Branch<'a> {
             let earlier = reads.iter().filter(|(end, _)| *end < operation.begun);
             floor = earlier.fold(floor, |floor, (_, place)| floor.max(*place));
             let after = began.partition_point(|(moment, _)| *moment < end);
-            let ceiling = began.get(after).map_or(self.moved.len(), |(_, place)| *place);
+            let ceiling = began
+                .get(after)
+                .map_or(self.moved.len(), |(_, place)| *place);
             let fits = |at: &usize| agrees(&self.prefixes[*at], &seen);
             match (floor..=ceiling.min(self.moved.len())).find(fits) {
                 Some(place) => reads.push((end, place)),
@@ -215,7 +217,8 @@ fn balances(value: &Value) -> Option<Balances> {
 /// Accounts that nothing has moved stand at zero.
 fn agrees(prefix: &Balances, seen: &Balances) -> bool {
     let at = |account: &str| prefix.get(account).copied().unwrap_or(0);
-    seen.iter().all(|(account, balance)| at(account) == *balance)
+    seen.iter()
+        .all(|(account, balance)| at(account) == *balance)
         && prefix.keys().all(|account| seen.contains_key(account))
 }
 

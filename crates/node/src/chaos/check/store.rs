@@ -97,16 +97,15 @@ fn history(order: &str, events: &[OrderEvent], logged: &Logged, found: &mut Vec<
             _ if placed.is_none() => false,
             OrderEvent::Approved { .. } | OrderEvent::Rejected { .. } => state == Pending,
             OrderEvent::CancelRequested { .. } => state == Pending,
-            OrderEvent::Cancelled { .. } => {
-                state == CancelPending || (state == Approved && !paid)
-            }
+            OrderEvent::Cancelled { .. } => state == CancelPending || (state == Approved && !paid),
             OrderEvent::Shipped { .. } => state == Approved,
             OrderEvent::Paid { .. } => !paid && matches!(state, Approved | Shipped),
         };
         if !fits {
             let what = format!("{event:?} follows, though it is {state} (paid: {paid})");
             let kind = match event {
-                OrderEvent::Placed { .. } | OrderEvent::Approved { .. }
+                OrderEvent::Placed { .. }
+                | OrderEvent::Approved { .. }
                 | OrderEvent::Rejected { .. } => ViolationKind::Twice,
                 _ => ViolationKind::Disorder,
             };
@@ -212,16 +211,16 @@ fn views(logged: &Logged, found: &mut Vec<Violation>) {
         let Some(first) = events.first() else {
             continue;
         };
-        let state = events.iter().fold(OrderState::Pending, |state, event| {
-            match event {
+        let state = events
+            .iter()
+            .fold(OrderState::Pending, |state, event| match event {
                 OrderEvent::Placed { .. } | OrderEvent::Paid { .. } => state,
                 OrderEvent::Approved { .. } => OrderState::Approved,
                 OrderEvent::Rejected { .. } => OrderState::Rejected,
                 OrderEvent::CancelRequested { .. } => OrderState::CancelPending,
                 OrderEvent::Cancelled { .. } => OrderState::Cancelled,
                 OrderEvent::Shipped { .. } => OrderState::Shipped,
-            }
-        });
+            });
         expected.insert((first.customer().as_text(), order), state);
     }
     let mut shown = BTreeMap::new();
@@ -232,7 +231,10 @@ fn views(logged: &Logged, found: &mut Vec<Violation>) {
         let events = logged.customers.get(customer);
         let reserved = events.map_or(Money::ZERO, |events| sum(&reservations(events)));
         if row.reserved != reserved {
-            let what = format!("the view has {:?} reserved, the log {reserved:?}", row.reserved);
+            let what = format!(
+                "the view has {:?} reserved, the log {reserved:?}",
+                row.reserved
+            );
             found.push(Violation::new(ViolationKind::View, customer, what));
         }
     }

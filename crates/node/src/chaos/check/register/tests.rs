@@ -134,7 +134,11 @@ fn two_who_set_on_one_condition_are_found() {
 
 #[test]
 fn an_unknown_write_may_come_late_once_or_never() {
-    let unknown = || lines().whole(0, "write", json!(1)).unknown(1, "write", json!(7));
+    let unknown = || {
+        lines()
+            .whole(0, "write", json!(1))
+            .unknown(1, "write", json!(7))
+    };
     unknown().whole(2, "read", json!(1)).holds();
     let late = unknown()
         .whole(2, "read", json!(1))
@@ -188,17 +192,24 @@ fn keys_are_judged_one_by_one() {
     for entry in &mut broken.0 {
         entry.key = "l".to_owned();
     }
-    let right = lines().whole(0, "write", json!(1)).whole(1, "read", json!(1));
+    let right = lines()
+        .whole(0, "write", json!(1))
+        .whole(1, "read", json!(1));
     broken.0.extend(right.0);
     let found = check(&operations(&broken.0).unwrap());
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].key, "l");
-    assert!(found[0].what.contains("process 1: read l -> 2"), "{found:?}");
+    assert!(
+        found[0].what.contains("process 1: read l -> 2"),
+        "{found:?}"
+    );
 }
 
 #[test]
 fn a_search_that_is_given_up_says_so() {
-    let history = lines().whole(0, "write", json!(1)).whole(0, "write", json!(2));
+    let history = lines()
+        .whole(0, "write", json!(1))
+        .whole(0, "write", json!(2));
     let found = check_within(&operations(&history.0).unwrap(), 1);
     assert_eq!(found[0].kind, ViolationKind::Undecided);
 }
