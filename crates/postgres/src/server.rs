@@ -104,7 +104,7 @@ impl PrivateServer {
         if let Some(Network { address, bits }) = network {
             let networks = ["127.0.0.1/32".to_owned(), format!("{address}/{bits}")];
             let file = cluster.let_in(&networks)?;
-            settings.push(("hba_file".to_owned(), file.to_owned()));
+            settings.push(("hba_file".to_owned(), file));
         }
         let mut tries = PORTS;
         loop {
