@@ -8,6 +8,7 @@
 )]
 
 mod beside;
+mod coordination;
 mod crashes;
 mod frozen;
 mod lost;

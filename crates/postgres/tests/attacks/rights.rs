@@ -6,6 +6,7 @@ use everfold_engine::world::System;
 use everfold_engine::{Engine, Partition};
 use everfold_postgres::{OpenError, Options, Postgres, migrate, schema_sql};
 
+use crate::coordination::Node;
 use crate::owner::{Owner, event, names, sound};
 use crate::servers::{Server, open, outsider};
 
@@ -55,6 +56,16 @@ async fn use_all(address: &str) {
         .unwrap();
     assert_eq!(names(&sound(&*other, Partition(0)).await), ["a", "b", "c"]);
     log.release(Partition(0), owner.epoch()).await.unwrap();
+    for round in 0..2 {
+        let node = Node::joined(address, "one").await;
+        let id = node.member.node;
+        node.beat().await.unwrap();
+        node.coordinator
+            .plan(id, node.plan(round + 1))
+            .await
+            .unwrap();
+        node.coordinator.leave(id).await.unwrap();
+    }
     log.close().await;
 }
 
@@ -84,7 +95,10 @@ async fn services_in_one_database_do_not_see_each_other() {
              grant select, insert on {schema}.event to {role}; \
              grant select on {schema}.format to {role}; \
              grant select, insert, update on {schema}.log, {schema}.partition to {role}; \
-             grant select, insert, update, delete on {schema}.area, {schema}.entry to {role}; \
+             grant select, insert, update, delete on {schema}.area, {schema}.entry, \
+               {schema}.node to {role}; \
+             grant select, update on {schema}.plan to {role}; \
+             grant select, insert, update on {schema}.place to {role}; \
              grant select on {schema}.view_row to {role}"
         );
         admin.batch_execute(&grants).await.unwrap();

@@ -28,6 +28,9 @@ use crate::schema::Registry;
 /// How long a plan that gives a partition to this node is doubted after another one has claimed it.
 const FENCED_PAUSE: Duration = Duration::from_millis(500);
 
+/// Partitions move several at a time: what can wait waits until they have.
+const STORED_LATER: Duration = Duration::from_secs(3);
+
 /// How an owner is doing, for inspection.
 #[derive(Debug, Default)]
 pub(crate) struct OwnerStatus {
@@ -313,7 +316,9 @@ impl Owner {
         let (engine, world, options) = (self.engine.clone(), self.world.clone(), self.options);
         let (done, stored) = oneshot::channel();
         let partition = self.partition;
+        let pause = self.world.sleep(STORED_LATER);
         let task = async move {
+            pause.await;
             let recovery = Recovery {
                 engine: engine.as_ref(),
                 world: world.as_ref(),

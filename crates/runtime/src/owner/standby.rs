@@ -14,6 +14,8 @@ use super::residents::{Resident, Residents};
 use super::snapshot::Loader;
 use crate::schema::Registry;
 
+/// A longer stretch is folded into the entities that are there, and no others are fetched for it.
+const MOST_FETCHED: usize = 64;
 /// Steps of the clock's hand at a time.
 const LOOKS: usize = 1024;
 
@@ -71,7 +73,11 @@ impl Following<'_> {
             if chunk.next == standby.tail.head {
                 break;
             }
-            self.warm(standby, &chunk).await;
+            // Who is behind, or about to own, has no time to fetch what nobody may ask for.
+            let calm = self.recovery.epoch.is_none()
+                && chunk.next >= chunk.safe_head
+                && chunk.records.len() <= MOST_FETCHED;
+            self.warm(standby, &chunk, calm).await;
             self.recovery.fold(&mut standby.tail, &chunk);
             let reached = standby.tail.head.0;
             self.status.reached.store(reached, Ordering::Relaxed);
@@ -79,7 +85,7 @@ impl Following<'_> {
         Ok(())
     }
 
-    async fn warm(&self, standby: &mut Standby, chunk: &Chunk) {
+    async fn warm(&self, standby: &mut Standby, chunk: &Chunk, fetch: bool) {
         for record in &chunk.records {
             if !matches!(record.kind, Kind::Event | Kind::Baseline) {
                 continue;
@@ -93,7 +99,9 @@ impl Following<'_> {
             let fits = standby.residents.touch(key) && fold(&mut standby.residents, record);
             if !fits {
                 standby.residents.remove(key);
-                self.load(standby, key).await;
+                if fetch {
+                    self.load(standby, key).await;
+                }
             }
         }
         let mut looks = LOOKS.min(2 * standby.residents.places());
