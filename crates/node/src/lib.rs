@@ -2,6 +2,7 @@
 //!
 //! - [`commands`]: what may be typed
 //! - [`demo`]: a purchase history played against the store
+//! - [`chaos`]: nodes, faults, clients and checkers of `everfold chaos`
 //! - [`purchases`]: reading that history
 //! - [`place`]: where a log lies, and opening it there
 //! - [`store`]: opening a store on such a log
@@ -13,6 +14,7 @@
 //! - [`output`]: data for programs, words and progress for people
 //! - [`failure`]: exit codes
 
+pub mod chaos;
 pub mod client;
 pub mod commands;
 pub mod demo;

@@ -53,6 +53,9 @@ enum Command {
     Adopt(commands::adopt::Arguments),
     /// Live through seeded faults in a simulated world, and check what must hold
     Sim(commands::sim::Arguments),
+    /// Let nodes on this machine live through faults of processes, network and store, and check what
+    /// must hold
+    Chaos(commands::chaos::Arguments),
     /// Measure how fast this machine is with it
     Bench(commands::bench::Arguments),
 }
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Cluster(cluster) => commands::cluster::run(cluster),
         Command::Adopt(adopt) => commands::adopt::run(adopt),
         Command::Sim(sim) => commands::sim::run(sim),
+        Command::Chaos(chaos) => commands::chaos::run(chaos),
         Command::Bench(bench) => commands::bench::run(bench),
     };
     failure::exit_code(outcome)

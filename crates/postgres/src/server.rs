@@ -1,7 +1,7 @@
 //! A private server, started from the installed binaries: for trials, tests and measurements.
 //!
-//! It has a directory to itself, listens to this machine only, on a port of its own, and asks for a
-//! password that nobody else knows. It ends with the value that stands for it, or with the process,
+//! It has a directory to itself, listens to this machine only unless told otherwise, on a port of its
+//! own, and asks for a password that nobody else knows. It ends with the value that stands for it, or with the process,
 //! however that ends.
 //!
 //! Everything here blocks its thread. Linux only.
@@ -39,12 +39,22 @@ const STOPPING: Duration = Duration::from_secs(60);
 /// The same where nobody can be told that it did not.
 const DROPPING: Duration = Duration::from_secs(10);
 
+/// A network that a server is reached from, beside this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The server's address in it; it has to be one of this machine's.
+    pub address: Ipv4Addr,
+    /// How many bits of that address are the network's.
+    pub bits: u8,
+}
+
 /// A running server of its own; see the [module](self).
 #[derive(Debug)]
 pub struct PrivateServer {
     installed: Installed,
     cluster: Cluster,
     settings: Vec<(String, String)>,
+    network: Option<Network>,
     port: u16,
     running: Option<Running>,
 }
@@ -63,18 +73,44 @@ impl PrivateServer {
     /// [`ServerError`]: nothing is installed, the directory is in use or holds something else, or the
     /// server did not start; each says what to do.
     pub fn start(directory: &Path, settings: &[(&str, &str)]) -> Result<Self, ServerError> {
+        Self::begin(directory, settings, None)
+    }
+
+    /// The same for a server that is reached from a network too.
+    ///
+    /// # Errors
+    /// As for [`PrivateServer::start`]; also if the address is none of this machine's.
+    pub fn start_in(
+        directory: &Path,
+        settings: &[(&str, &str)],
+        network: Network,
+    ) -> Result<Self, ServerError> {
+        Self::begin(directory, settings, Some(network))
+    }
+
+    fn begin(
+        directory: &Path,
+        settings: &[(&str, &str)],
+        network: Option<Network>,
+    ) -> Result<Self, ServerError> {
         let cluster = Cluster::take(directory)?;
         let installed = Installed::find(cluster.version()?)?;
         process::stop_left_behind(&cluster)?;
         cluster.prepare(&installed)?;
         let settings = settings.iter();
-        let settings: Vec<_> = settings
+        let mut settings: Vec<_> = settings
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
+        if let Some(Network { address, bits }) = network {
+            let networks = ["127.0.0.1/32".to_owned(), format!("{address}/{bits}")];
+            let file = cluster.let_in(&networks)?;
+            settings.push(("hba_file".to_owned(), file));
+        }
         let mut tries = PORTS;
         loop {
             let port = free_port()?;
-            match process::start(&installed, &cluster, port, &settings) {
+            let at = (&*addresses(network), port);
+            match process::start(&installed, &cluster, at, &settings) {
                 // Between asking for a free port and taking it somebody else may come.
                 Err(ServerError::Start { log, .. })
                     if tries > 1 && log.contains("Address already in use") =>
@@ -86,6 +122,7 @@ impl PrivateServer {
                         installed,
                         cluster,
                         settings,
+                        network,
                         port,
                         running: Some(running?),
                     });
@@ -110,11 +147,19 @@ impl PrivateServer {
 
     /// The address of one of its databases, password included: not for logs.
     pub fn address(&self, database: &str) -> String {
+        self.address_at(Ipv4Addr::LOCALHOST, database)
+    }
+
+    /// The same as it is reached from its network; from this machine only, if it has none.
+    pub fn address_in_network(&self, database: &str) -> String {
+        let network = self.network.map(|network| network.address);
+        self.address_at(network.unwrap_or(Ipv4Addr::LOCALHOST), database)
+    }
+
+    fn address_at(&self, host: Ipv4Addr, database: &str) -> String {
         let (user, password) = (cluster::SUPERUSER, self.cluster.password());
-        format!(
-            "postgres://{user}:{password}@127.0.0.1:{}/{database}",
-            self.port
-        )
+        let port = self.port;
+        format!("postgres://{user}:{password}@{host}:{port}/{database}")
     }
 
     /// Makes a database; one that exists stays as it is.
@@ -161,7 +206,8 @@ impl PrivateServer {
     /// As for [`PrivateServer::start`] and [`PrivateServer::stop`].
     pub fn restart(&mut self) -> Result<(), ServerError> {
         self.end(STOPPING)?;
-        let running = process::start(&self.installed, &self.cluster, self.port, &self.settings)?;
+        let at = (&*addresses(self.network), self.port);
+        let running = process::start(&self.installed, &self.cluster, at, &self.settings)?;
         self.running = Some(running);
         Ok(())
     }
@@ -187,6 +233,14 @@ impl Drop for PrivateServer {
     fn drop(&mut self) {
         // It was killed if it did not stop; there is nobody to be told.
         let _ = self.end(DROPPING);
+    }
+}
+
+/// As in `listen_addresses`.
+fn addresses(network: Option<Network>) -> String {
+    match network {
+        None => Ipv4Addr::LOCALHOST.to_string(),
+        Some(Network { address, .. }) => format!("{},{address}", Ipv4Addr::LOCALHOST),
     }
 }
 

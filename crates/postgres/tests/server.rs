@@ -4,11 +4,12 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use everfold_postgres::server::{PrivateServer, ServerError};
+use everfold_postgres::server::{Network, PrivateServer, ServerError};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
@@ -137,6 +138,28 @@ async fn settings_hold_and_the_password_is_asked_for() {
     let password = password.split('@').next().unwrap();
     let guessed = address.replace(password, "guessed");
     assert!(tokio_postgres::connect(&guessed, NoTls).await.is_err());
+}
+
+#[tokio::test]
+async fn one_with_a_network_is_reached_there_with_its_password_only() {
+    let place = place();
+    let network = Network {
+        address: Ipv4Addr::new(127, 0, 0, 2),
+        bits: 24,
+    };
+    let mut server = PrivateServer::start_in(place.path(), &[], network).unwrap();
+    server.create_database("shop").unwrap();
+    let address = server.address_in_network("shop");
+    assert!(address.contains("@127.0.0.2:"), "{address}");
+    server.restart().unwrap();
+    for address in [&address, &server.address("shop")] {
+        let reached = tokio_postgres::connect(address, NoTls).await;
+        assert!(reached.is_ok(), "{address}");
+    }
+    let (before, after) = address.split_once('@').unwrap();
+    let (user, _) = before.rsplit_once(':').unwrap();
+    let stranger = tokio_postgres::connect(&format!("{user}:guess@{after}"), NoTls).await;
+    assert!(stranger.is_err());
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! - [`account`]: balances, overdraft limits, holds
 //! - [`transfer`]: from one account to another, in one atomic change where both share a tag, as a
 //!   saga where they do not
+//! - [`statement`]: what several accounts stand at, at one moment
 //! - [`transit`]: where money is on its way from one tag to another
 //! - [`views`]: balances, and the books over all accounts
 //! - [`audit`]: the same promises checked over the log itself
@@ -21,6 +22,7 @@ pub mod audit;
 mod samples;
 #[cfg(feature = "world")]
 pub mod simulated;
+pub mod statement;
 pub mod transfer;
 pub mod transit;
 pub mod views;
@@ -37,6 +39,7 @@ pub fn application() -> Application {
         .together::<transfer::Dispatch>()
         .together::<transfer::Deliver>()
         .together::<transfer::GiveBack>()
+        .together::<statement::Statement>()
         .saga(transfer::between_tags())
         .reactor(account::expire_holds())
         .view(views::balances())

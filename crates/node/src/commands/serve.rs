@@ -76,10 +76,11 @@ async fn serve_from(arguments: &Arguments, reached: &Reached) -> anyhow::Result<
     let application = match arguments.application {
         Served::Store => arguments.form.application(),
         Served::Ledger => everfold_ledger::application(),
+        Served::Register => everfold_register::application(),
     };
     let api = |node: &Arc<Node>| match arguments.application {
         Served::Store => everfold_store::http::router(node.clone()),
-        Served::Ledger => Router::new(),
+        Served::Ledger | Served::Register => Router::new(),
     };
     if let Some(identity) = &arguments.member.identity {
         let member = &arguments.member;
@@ -107,4 +108,6 @@ enum Served {
     Store,
     /// Accounts whose books balance
     Ledger,
+    /// Registers that hold one number each, for `everfold chaos`
+    Register,
 }

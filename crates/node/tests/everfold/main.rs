@@ -4,6 +4,7 @@
 
 mod backup;
 mod bench;
+mod chaos;
 mod commands;
 mod crash;
 mod demo;

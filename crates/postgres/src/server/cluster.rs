@@ -17,6 +17,10 @@ const LOCK: &str = "lock";
 const PASSWORD: &str = "password";
 const LOG: &str = "log";
 const DATA: &str = "data";
+/// Where its processes find the data; see [`Cluster::command`].
+const HANDED_OVER: &str = "/proc/self/fd/9";
+/// Who may connect, for a server that others than this machine reach.
+const LET_IN: &str = "let_in.conf";
 /// What `initdb` has not finished; a crash leaves it, the next start removes it.
 const UNFINISHED: &str = "data.new";
 
@@ -144,13 +148,25 @@ impl Cluster {
         command
             .args(["-c", "exec 9<&0 </dev/null; exec \"$@\"", "sh"])
             .arg(program)
-            .args(["-D", "/proc/self/fd/9"])
+            .args(["-D", HANDED_OVER])
             .current_dir("/")
             .stdin(File::open(data)?);
         if let Some(account) = self.account {
             account.run(&mut command);
         }
         Ok(command)
+    }
+
+    /// Writes who may connect from where into a file in the data, and gives the name by which the server
+    /// finds it.
+    pub(super) fn let_in(&self, networks: &[String]) -> Result<String, ServerError> {
+        let path = self.data().join(LET_IN);
+        let lines = networks
+            .iter()
+            .map(|network| format!("host all all {network} scram-sha-256\n"));
+        let written = fs::write(&path, lines.collect::<String>()).and_then(|()| self.give(&path));
+        written.map_err(failed(&path, "cannot be written"))?;
+        Ok(format!("{HANDED_OVER}/{LET_IN}"))
     }
 
     fn give(&self, path: &Path) -> std::io::Result<()> {

@@ -59,7 +59,7 @@ pub(super) fn without_settings_of_others(command: &mut Command) {
 pub(super) fn start(
     installed: &Installed,
     cluster: &Cluster,
-    port: u16,
+    (addresses, port): (&str, u16),
     settings: &[(String, String)],
 ) -> Result<Running, ServerError> {
     let path = cluster.log();
@@ -72,9 +72,9 @@ pub(super) fn start(
     };
     let program = installed.binary("postgres");
     let mut command = cluster.command(&program, &cluster.data()).map_err(failed)?;
-    // The port of this machine only; no socket, for which a directory all can write to is usual.
+    // No socket, for which a directory all can write to is usual.
     let ours = [
-        ("listen_addresses", "127.0.0.1"),
+        ("listen_addresses", addresses),
         ("unix_socket_directories", ""),
         ("port", &port.to_string()),
     ];
