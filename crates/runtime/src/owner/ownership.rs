@@ -31,6 +31,9 @@ const FENCED_PAUSE: Duration = Duration::from_millis(500);
 /// Partitions move several at a time: what can wait waits until they have.
 const STORED_LATER: Duration = Duration::from_secs(3);
 
+/// Entities that were kept warm, and how many batches of this node have changed them.
+type Warm = (Residents, u64);
+
 /// How an owner is doing, for inspection.
 #[derive(Debug, Default)]
 pub(crate) struct OwnerStatus {
@@ -130,12 +133,12 @@ impl Owner {
             }
             let claimed = self.take_over().await;
             let ended = match claimed {
-                Ok((claim, tail, residents)) => {
+                Ok((claim, tail, warm)) => {
                     self.status.epoch.store(claim.epoch.0, Ordering::Relaxed);
                     let reached = claim.safe_head.0;
                     self.status.reached.store(reached, Ordering::Relaxed);
                     self.ready.send_replace(Some(Ok(claim.epoch)));
-                    self.serve(claim, tail, residents).await
+                    self.serve(claim, tail, warm).await
                 }
                 Err(error) => {
                     let lasting = matches!(
@@ -256,7 +259,7 @@ impl Owner {
         ended
     }
 
-    async fn take_over(&mut self) -> Result<(Claim, Tail, Option<Residents>), OwnerError> {
+    async fn take_over(&mut self) -> Result<(Claim, Tail, Option<Warm>), OwnerError> {
         let claim = self.engine.claim(self.partition).await?;
         let recovery = Recovery {
             engine: self.engine.as_ref(),
@@ -268,7 +271,7 @@ impl Owner {
         // A copy that is ahead of the log is of another one.
         let warm = self.warm.take();
         let warm = warm.filter(|warm| warm.tail.head <= claim.safe_head);
-        let (mut tail, residents) = match warm {
+        let (mut tail, warm) = match warm {
             Some(mut warm) => {
                 self.world.reached("owner: takes over warm");
                 warm.tail.folded = 0;
@@ -278,13 +281,13 @@ impl Owner {
                     status: &self.status,
                 };
                 following.read(&mut warm, claim.safe_head).await?;
-                (warm.tail, Some(warm.residents))
+                (warm.tail, Some((warm.residents, warm.batches)))
             }
             None => (recovery.read(claim.safe_head).await?, None),
         };
         self.status.replayed.store(tail.folded, Ordering::Relaxed);
         tail.clock.stamp = tail.clock.stamp.max(claim.floor);
-        Ok((claim, tail, residents))
+        Ok((claim, tail, warm))
     }
 
     /// Answers everything with an error, for a while or until the node closes.
@@ -333,16 +336,12 @@ impl Owner {
         stored
     }
 
-    async fn serve(
-        &mut self,
-        claim: Claim,
-        mut tail: Tail,
-        residents: Option<Residents>,
-    ) -> Option<End> {
-        let warm = residents.is_some();
+    async fn serve(&mut self, claim: Claim, mut tail: Tail, warm: Option<Warm>) -> Option<End> {
+        let is_warm = warm.is_some();
         let budget = self.options.memory_bytes as u64;
-        let cold = || Residents::new(self.world.random(), budget);
-        let stored = (warm && self.options.store == StateStore::Disk).then(|| {
+        let cold = || (Residents::new(self.world.random(), budget), 0);
+        let (residents, batches) = warm.unwrap_or_else(cold);
+        let stored = (is_warm && self.options.store == StateStore::Disk).then(|| {
             tail.state = Some(PartitionState::default());
             self.read_stored(claim.epoch, tail.head)
         });
@@ -357,12 +356,12 @@ impl Owner {
             chained: self.engine.identity().chained,
             clock: tail.clock,
             known: tail.known,
-            residents: residents.unwrap_or_else(cold),
+            residents,
             watchers: seeded(self.world.random()),
             durable: tail.head.max(claim.safe_head),
-            durable_batch: 0,
+            durable_batch: batches,
             queue: VecDeque::new(),
-            open: Batch::new(1, tail.clock),
+            open: Batch::new(batches + 1, tail.clock),
             flight: None,
             most_units: MOST_UNITS,
             full: false,

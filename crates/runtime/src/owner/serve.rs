@@ -174,6 +174,7 @@ impl Serving {
                 foreign: false,
             },
             residents: self.residents,
+            batches: self.open.number,
         }
     }
 

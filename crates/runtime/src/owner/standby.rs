@@ -23,6 +23,8 @@ const LOOKS: usize = 1024;
 pub(crate) struct Standby {
     pub(super) tail: Tail,
     pub(super) residents: Residents,
+    /// Batches of this node that have changed entities here: all of them are durable.
+    pub(super) batches: u64,
 }
 
 /// What following takes.
@@ -40,6 +42,7 @@ impl Following<'_> {
         Standby {
             tail: self.recovery.begin().await,
             residents: Residents::new(world.random(), budget),
+            batches: 0,
         }
     }
 
