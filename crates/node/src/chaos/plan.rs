@@ -222,7 +222,9 @@ fn fault(random: &mut Random, kind: FaultKind, nodes: usize, beside: Option<Faul
         FaultKind::Kill => Fault::Kill { node },
         FaultKind::Freeze => Fault::Freeze { node },
         FaultKind::Partition => {
-            let from = *random.pick(&[Cut::Peers, Cut::Engine, Cut::Everybody]);
+            // Who still hears its clients and not the store is the hardest to be told from an owner.
+            let cuts = [Cut::Engine, Cut::Peers, Cut::Engine, Cut::Everybody];
+            let from = *random.pick(&cuts);
             Fault::Partition { node, from }
         }
         FaultKind::RestartEngine => Fault::RestartEngine,
@@ -235,7 +237,7 @@ fn lasting(random: &mut Random, kind: FaultKind, lease: Duration) -> Duration {
     let (least, more) = match kind {
         FaultKind::Kill => (100, 3 * lease / 2),
         FaultKind::Freeze => (lease + lease / 4, lease),
-        FaultKind::Partition => (lease / 4, 2 * lease),
+        FaultKind::Partition => (lease / 2, 5 * lease / 2),
         FaultKind::RestartEngine => (0, 1_000),
     };
     Duration::from_millis(least + random.below(more + 1))
