@@ -95,7 +95,7 @@ impl From<CommandError> for Failure {
             CommandError::Unavailable { .. } | CommandError::Fenced(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE")
             }
-            CommandError::Unknown(_) | CommandError::Deadline => {
+            CommandError::Unknown(_) | CommandError::Deadline | CommandError::NoOwner { .. } => {
                 (StatusCode::GATEWAY_TIMEOUT, "OUTCOME_UNKNOWN")
             }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "FAILED"),
