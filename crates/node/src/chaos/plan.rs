@@ -189,8 +189,15 @@ pub fn draw(seed: u64, terms: &Terms<'_>) -> Vec<Planned> {
         {
             at = down.end() + Duration::from_millis(BETWEEN.0);
         }
-        let fault = fault(&mut random, kind, terms.nodes, before.map(|it| it.fault));
-        let lasting = lasting(&mut random, kind, terms.lease);
+        let mut fault = fault(&mut random, kind, terms.nodes, before.map(|it| it.fault));
+        let mut lasting = lasting(&mut random, kind, terms.lease);
+        let is_first = plan.iter().all(|it| it.fault.kind() != kind);
+        if let (Fault::Partition { from, .. }, true) = (&mut fault, is_first) {
+            // Its clients ask on, others take over, and what it has decided reaches the store late: no
+            // run goes without.
+            *from = Cut::Engine;
+            lasting = lasting.max(terms.lease * 3 / 2);
+        }
         if at + lasting > last {
             break;
         }
@@ -235,7 +242,7 @@ fn lasting(random: &mut Random, kind: FaultKind, lease: Duration) -> Duration {
     let (least, more) = match kind {
         FaultKind::Kill => (100, 3 * lease / 2),
         FaultKind::Freeze => (lease + lease / 4, lease),
-        FaultKind::Partition => (lease / 4, 2 * lease),
+        FaultKind::Partition => (lease / 2, 5 * lease / 2),
         FaultKind::RestartEngine => (0, 1_000),
     };
     Duration::from_millis(least + random.below(more + 1))
@@ -301,6 +308,20 @@ mod tests {
                     assert!(planned.lasting > LEASE);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn an_owner_is_cut_off_from_the_store_for_longer_than_its_lease() {
+        for seed in 0..100 {
+            let plan = draw(seed, &terms(60, 3));
+            assert!(plan.iter().any(|planned| {
+                let cut = Fault::Partition {
+                    node: planned.fault.node().unwrap_or_default(),
+                    from: Cut::Engine,
+                };
+                planned.fault == cut && planned.lasting > LEASE
+            }));
         }
     }
 
