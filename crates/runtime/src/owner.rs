@@ -6,6 +6,7 @@
 
 mod baseline;
 mod batch;
+mod doubtful;
 mod keeper;
 mod known;
 mod ownership;
@@ -24,6 +25,7 @@ mod unit;
 mod work;
 
 pub(crate) use baseline::Stand;
+pub(crate) use doubtful::Doubtful;
 pub(crate) use known::ANSWERED;
 pub use ownership::OwnerReport;
 pub(crate) use ownership::{Owner, OwnerStatus};

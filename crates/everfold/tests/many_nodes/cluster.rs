@@ -21,6 +21,9 @@ pub enum Weather {
     Fair,
     /// So many answers are lost on the way back.
     LosesAnswers(u32),
+    /// One answer is lost on the way back, and then nothing more is taken.
+    LosesAnswerAndCloses,
+    Closed,
 }
 
 #[derive(Default)]
@@ -36,6 +39,10 @@ impl Roads {
         match *weather {
             Weather::LosesAnswers(left) if left > 0 => {
                 *weather = Weather::LosesAnswers(left - 1);
+                true
+            }
+            Weather::LosesAnswerAndCloses => {
+                *weather = Weather::Closed;
                 true
             }
             _ => false,
@@ -56,6 +63,9 @@ impl Peers for Peered {
         let node = roads.nodes.lock().unwrap().get(&node).cloned();
         Box::pin(async move {
             let node = node.ok_or_else(|| PeerError::Unreachable("it is gone".into()))?;
+            if *roads.weather.lock().unwrap() == Weather::Closed {
+                return Err(PeerError::Overloaded);
+            }
             *roads.asked.lock().unwrap() += 1;
             let answer = node.answer(&request).await;
             match roads.loses_answer() {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bank::*;
 use cluster::*;
 use everfold::engine::slot::Slot;
-use everfold::{Expected, NewEvent, Node, SendError};
+use everfold::{CommandError, Expected, NewEvent, Node, SendError};
 
 /// Attacks: an entity is asked at a node that does not own it.
 #[test]
@@ -53,7 +53,7 @@ fn work_of_every_sort_reaches_the_owner_from_any_node() {
             .stream("log-1")
             .append(vec![event], Expected::Nothing)
             .await;
-        assert!(matches!(again, Err(everfold::CommandError::Conflict(_))));
+        assert!(matches!(again, Err(CommandError::Conflict(_))));
         let (patience, watched) = (Duration::from_secs(5), far.clone());
         let late = async move {
             let account = watched.entity::<Account>("a");
@@ -160,6 +160,30 @@ fn a_lost_answer_is_asked_for_again_and_given_once() {
         cluster.weather(Weather::LosesAnswers(3));
         let sent = far.entity::<Account>("a").send(Deposit { amount: 5 }).await;
         assert_eq!(sent.unwrap().reply, 5);
+        let seen = far
+            .entity::<Account>("a")
+            .read(|a, version| (a.balance, version));
+        assert_eq!(seen.await.unwrap(), (5, 1));
+    });
+}
+
+/// Attacks: a command that was done is said to have failed, because its repetition did.
+#[test]
+fn what_may_have_been_done_is_never_said_to_have_failed() {
+    in_a_world(async |world| {
+        let cluster = Cluster::of(bank, 2, 2, world).await;
+        let far = cluster.node(2);
+        cluster.weather(Weather::LosesAnswerAndCloses);
+        let sent = far.entity::<Account>("a").send(Deposit { amount: 5 }).await;
+        let error = sent.unwrap_err();
+        let unknown = matches!(&error, SendError::Failed(CommandError::Unknown(_)));
+        assert!(unknown, "{error:?}");
+        cluster.weather(Weather::Closed);
+        let refused = far.entity::<Account>("a").send(Deposit { amount: 1 }).await;
+        let error = refused.unwrap_err();
+        let overloaded = matches!(&error, SendError::Failed(CommandError::Overloaded(_)));
+        assert!(overloaded, "{error:?}");
+        cluster.weather(Weather::Fair);
         let seen = far
             .entity::<Account>("a")
             .read(|a, version| (a.balance, version));

@@ -6,6 +6,7 @@ use everfold_engine::engine::{self, AppendError, Refusal};
 use everfold_engine::{EntityKey, Offset};
 
 use super::batch::{Batch, Clock, Pending};
+use super::doubtful::Doubtful;
 use super::known::Entry;
 use super::serve::{End, MOST_UNITS, Serving};
 use super::work::{Answer, Heard, Work};
@@ -207,6 +208,10 @@ impl Serving {
             // What may have been done is done again under its id only.
             let again = fenced || !in_flight || work.envelope().id.is_some();
             let left = match again {
+                true if in_flight && !fenced && router.remote().is_some() => {
+                    self.world.reached("owner: unknown outcome, asked again");
+                    router.pass_on(partition, Doubtful::over(work))
+                }
                 true => router.pass_on(partition, work),
                 false => Some(work),
             };

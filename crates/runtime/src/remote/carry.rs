@@ -13,7 +13,7 @@ use super::wire::{Outcome, Request, Response, What, decode, encode};
 use super::{Duty, Membership, PeerError};
 use crate::error::CommandError;
 use crate::options::StateOptions;
-use crate::owner::{Answer, Envelope, Loader, Router, Work};
+use crate::owner::{Answer, Doubtful, Envelope, Loader, Router, Work};
 use crate::schema::Registry;
 
 /// Between two tries when nothing has told of a change.
@@ -99,7 +99,10 @@ impl Remote {
                 Tried::Not(reason) => reason,
                 Tried::Perhaps(reason) => {
                     world.reached("node: request without an answer, sent again under its id");
-                    perhaps = what.is_command().then(|| reason.clone());
+                    if what.is_command() && perhaps.is_none() {
+                        work = Doubtful::over(work);
+                        perhaps = Some(reason.clone());
+                    }
                     reason
                 }
             };
