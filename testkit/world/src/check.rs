@@ -4,6 +4,7 @@
 //! that are known to be bad.
 
 pub mod causal;
+pub mod fenced;
 pub mod linearizable;
 pub mod loss;
 pub mod order;
@@ -15,8 +16,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use everfold::engine::engine::Identity;
-use everfold::engine::record::Kind;
-use everfold::engine::{EntityKey, Record};
+use everfold::engine::record::{Kind, Source};
+use everfold::engine::{EntityKey, Partition, Position, Record};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -106,6 +107,7 @@ pub fn all<W: Workload>(workload: &W, ended: &Ended) -> Vec<Violation> {
         named("order", order::check(log)),
         named("chain", order::check_chain(log, identity.chained)),
         named("owners", owners::check(log, notes)),
+        named("fenced", fenced::check(operations, notes)),
         named("loss", loss::check(log, operations, notes)),
         named("loss", loss::check_kept(log, log_afresh)),
         named("twice", twice::check(log)),
@@ -118,6 +120,34 @@ pub fn all<W: Workload>(workload: &W, ended: &Ended) -> Vec<Violation> {
         named("workload", workload.check(ended)),
     ];
     found.into_iter().flatten().collect()
+}
+
+/// What handlers had to do when the log ended at `quiet` was done by then: nothing of it comes later.
+/// Timers are not due yet.
+///
+/// # Errors
+/// The first command that a handler sent too late.
+pub fn left_undone(log: &Log, quiet: &Position) -> Result<(), String> {
+    for (index, records) in log.iter().enumerate() {
+        let partition = Partition(index as u16);
+        let later = records
+            .iter()
+            .filter(|record| record.local.offset > quiet.offset(partition));
+        for record in later {
+            let reply = record.local.reply.as_ref();
+            let source = reply.and_then(|reply| reply.source.as_ref());
+            let due = |source: &&Source| {
+                !twice::is_timer(source) && source.offset <= quiet.offset(source.partition)
+            };
+            if let Some(source) = source.filter(due) {
+                return Err(format!(
+                    "{} of {} was left undone by several nodes at rest: {source:?}",
+                    record.portable.event_type, record.portable.entity
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn audit<W: Workload>(workload: &W, ended: &Ended) -> Result<(), String> {

@@ -17,9 +17,11 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::cluster::{Cluster, Member};
+use crate::door::Door;
 use crate::history::{
     Answer, Ask, Fold, History, Judge, Judged, Operation, Strength, Violation, What,
 };
+use crate::members::anybody;
 use crate::network::{Message, Place};
 
 /// How long a client waits for one answer.
@@ -27,7 +29,10 @@ const PATIENCE: Duration = Duration::from_millis(1200);
 /// When it gives an operation up; long after the last fault is over.
 const GIVEN_UP: Duration = Duration::from_secs(120);
 
+/// Something that a node does.
 type Job<T> = Arc<dyn Fn(Arc<Node>) -> BoxFuture<'static, T> + Send + Sync>;
+/// Something about entities.
+type Errand<T> = Arc<dyn Fn(Door) -> BoxFuture<'static, T> + Send + Sync>;
 
 /// A client of a run.
 pub struct Client {
@@ -40,6 +45,8 @@ pub struct Client {
     pub(crate) history: Arc<History>,
     /// What this client has seen.
     pub(crate) token: Option<Position>,
+    /// The way to several nodes that does not lead through one of them.
+    pub(crate) outside: Option<Arc<everfold_cluster::Client>>,
 }
 
 impl Client {
@@ -80,11 +87,11 @@ impl Client {
         let id = new_id(self.world.as_ref());
         let bytes = encoded(&command)?;
         let again = bytes.clone();
-        let ask: Ask = Arc::new(move |node| {
+        let ask: Ask = Arc::new(move |door| {
             let (entity, bytes) = (entity.clone(), again.clone());
             Box::pin(async move {
                 let command = decoded::<C>(&bytes)?;
-                let sent = node.entity::<E>(entity).send(command).id(id).await;
+                let sent = door.entity::<E>(entity).send(command).id(id).await;
                 answer_of(sent)
             })
         });
@@ -102,11 +109,11 @@ impl Client {
     ) -> Option<Result<C::Reply, C::Rejection>> {
         let id = new_id(self.world.as_ref());
         let bytes = encoded(&command)?;
-        let ask: Ask = Arc::new(move |node| {
+        let ask: Ask = Arc::new(move |door| {
             let bytes = bytes.clone();
             Box::pin(async move {
                 let command = decoded::<C>(&bytes)?;
-                answer_of(node.together().send(command).id(id).await)
+                answer_of(door.together().send(command).id(id).await)
             })
         });
         let answer = self.insist(entity, id, C::NAME, None, ask).await?;
@@ -129,11 +136,10 @@ impl Client {
             judge,
         };
         let place = self.begin(entity, partition, what);
-        let job: Job<_> = ask.clone();
         let deadline = self.world.elapsed() + GIVEN_UP;
         let mut answer = None;
         while answer.is_none() && self.world.elapsed() < deadline {
-            match self.once(job.clone(), Message::Acknowledgement).await {
+            match self.errand(ask.clone(), Message::Acknowledgement).await {
                 Some(Ok(found)) => answer = Some(found),
                 Some(Err(CommandError::IdExpired { .. })) => {
                     // The clocks differ by more than the window. Refused is not undone: a repeat
@@ -196,10 +202,10 @@ impl Client {
         let key = EntityKey::new(Text::from_static(E::NAME), entity.as_text());
         let partition = self.cluster.layout().partition(&key.id);
         let token = self.token.clone();
-        let job: Job<Result<(Vec<u8>, u64), CommandError>> = Arc::new(move |node| {
+        let errand: Errand<Result<(Vec<u8>, u64), CommandError>> = Arc::new(move |door| {
             let (entity, token) = (entity.clone(), token.clone());
             Box::pin(async move {
-                let reference = node.entity::<E>(entity);
+                let reference = door.entity::<E>(entity);
                 let look = |state: &E, version: u64| {
                     let mut bytes = Vec::new();
                     let written = state.encode_state(&mut bytes);
@@ -216,7 +222,7 @@ impl Client {
         });
         for _ in 0..6 {
             let asked = self.history.tick();
-            match self.once(job.clone(), Message::Answer).await {
+            match self.errand(errand.clone(), Message::Answer).await {
                 Some(Ok((bytes, version))) => {
                     let state: Value = serde_json::from_slice(&bytes).ok()?;
                     let operation = Operation {
@@ -326,6 +332,36 @@ impl Client {
         self.world.sleep(pause).await;
     }
 
+    /// Asks for something about entities, once: a node, or whoever owns them.
+    async fn errand<T: Send + 'static>(&mut self, errand: Errand<T>, answer: Message) -> Option<T> {
+        if self.cluster.store.setup.is_cluster() && self.random.one_in(2) {
+            return self.from_outside(errand).await;
+        }
+        let job: Job<T> = Arc::new(move |node| errand(Door::Node(node)));
+        self.once(job, answer).await
+    }
+
+    async fn from_outside<T>(&mut self, errand: Errand<T>) -> Option<T> {
+        let again = self.outside.is_none() || self.random.one_in(8);
+        let through = match self.random.one_in(4) {
+            true => anybody(&self.cluster.names(), &mut self.random),
+            false => None,
+        };
+        let mut over = self.world.sleep(PATIENCE);
+        let asked = async {
+            if again {
+                let opened = self.cluster.outside(self.number, &self.world, through);
+                self.outside = Some(Arc::new(opened.await?));
+            }
+            self.cluster.counts.count("asked from outside of all nodes");
+            Some(errand(Door::Outside(self.outside.clone()?)).await)
+        };
+        tokio::select! { biased;
+            answer = asked => answer,
+            () = &mut over => None,
+        }
+    }
+
     /// One request, and its answer if it comes.
     async fn once<T: Send + 'static>(&mut self, job: Job<T>, answer: Message) -> Option<T> {
         let member = self.cluster.choose(&mut self.random)?;
@@ -431,6 +467,7 @@ pub(crate) fn is_passing(error: &CommandError) -> bool {
             | CommandError::Unknown(_)
             | CommandError::Deadline
             | CommandError::Closed
+            | CommandError::NoOwner { .. }
     )
 }
 

@@ -4,15 +4,19 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use everfold::engine::coordination::Coordinator;
 use everfold::engine::{Engine, Layout, Position, World};
 use everfold::{Application, Node, NodeOptions};
+use everfold_cluster::Clustered;
 use everfold_sim::{Process, Random};
 use tokio::sync::oneshot;
 
 use crate::coverage::Counts;
+use crate::members::Wanted;
 use crate::network::Network;
-use crate::remote::Remote;
-use crate::scenario::Setup;
+use crate::remote::{Line, Remote};
+use crate::roster::RemoteRoster;
+use crate::scenario::{Setup, Shape};
 use crate::store::Store;
 use crate::watched::WithoutAreas;
 
@@ -27,24 +31,50 @@ const OPENED_BY: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(crate) struct Member {
     pub(crate) number: u32,
+    /// Of one among several; empty for one that is alone.
+    pub(crate) name: String,
     pub(crate) process: Process,
 }
 
 struct Slot {
     member: Member,
-    node: Option<Arc<Node>>,
+    open: Option<Open>,
+}
+
+#[derive(Clone)]
+enum Open {
+    Alone(Arc<Node>),
+    Member(Arc<Clustered>),
+}
+
+impl Open {
+    fn node(&self) -> &Arc<Node> {
+        match self {
+            Self::Alone(node) => node,
+            Self::Member(clustered) => clustered.node(),
+        }
+    }
 }
 
 /// What a node is opened on.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Ground {
-    /// As an application would.
+    /// As an application would, alone.
     Usual,
-    /// With nothing but the log.
+    /// Alone, with nothing but the log.
     WithoutAreas,
+    /// As one of several.
+    Member {
+        /// Its name.
+        name: String,
+        /// Its share.
+        weight: u32,
+    },
 }
 
 pub(crate) struct Cluster {
+    pub(crate) shape: Shape,
+    wanted: Mutex<Wanted>,
     application: Box<dyn Fn() -> Application + Send + Sync>,
     options: NodeOptions,
     pub(crate) main: Arc<dyn World>,
@@ -69,13 +99,15 @@ struct State {
 impl Cluster {
     pub(crate) fn new(
         application: Box<dyn Fn() -> Application + Send + Sync>,
-        options: NodeOptions,
+        (options, shape): (NodeOptions, Shape),
         main: Arc<dyn World>,
         (network, store, counts): (Arc<Network>, Arc<Store>, Arc<Counts>),
         mut spare: Vec<Process>,
     ) -> Arc<Self> {
         spare.reverse();
         Arc::new(Self {
+            shape,
+            wanted: Mutex::default(),
             application,
             options,
             main,
@@ -98,6 +130,14 @@ impl Cluster {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn application(&self) -> Application {
+        (self.application)()
+    }
+
     /// How the log is cut.
     pub(crate) fn layout(&self) -> Layout {
         let state = self.state();
@@ -115,12 +155,14 @@ impl Cluster {
         known.unwrap_or_else(|| Position::new("", Default::default(), 0))
     }
 
-    /// A node to ask: mostly the newest, sometimes any that is still there.
+    /// A node to ask: any of several, or mostly the newest and sometimes any that is still there.
     pub(crate) fn choose(&self, random: &mut Random) -> Option<Member> {
         let state = self.state();
-        let open: Vec<&Slot> = state.slots.iter().filter(|s| s.node.is_some()).collect();
+        let open: Vec<&Slot> = state.slots.iter().filter(|s| s.open.is_some()).collect();
         let newest = open.last()?;
-        let any = random.one_in(4) || self.complaints.load(Ordering::Relaxed) > 2;
+        let any = self.store.setup.is_cluster()
+            || random.one_in(4)
+            || self.complaints.load(Ordering::Relaxed) > 2;
         let slot = if any { *random.pick(&open) } else { newest };
         Some(slot.member.clone())
     }
@@ -134,7 +176,79 @@ impl Cluster {
     pub(crate) fn node(&self, number: u32) -> Option<Arc<Node>> {
         let state = self.state();
         let slot = state.slots.iter().find(|slot| slot.member.number == number);
-        slot?.node.clone()
+        slot?.open.as_ref().map(|open| open.node().clone())
+    }
+
+    /// Whom a fault strikes.
+    pub(crate) fn victim(&self, detail: u32) -> Option<Member> {
+        if !self.store.setup.is_cluster() {
+            return self.newest();
+        }
+        let state = self.state();
+        let place = (detail / 8) as usize % state.slots.len().max(1);
+        state.slots.get(place).map(|slot| slot.member.clone())
+    }
+
+    /// The names of the nodes that run or are about to.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let state = self.state();
+        state
+            .slots
+            .iter()
+            .map(|it| it.member.name.clone())
+            .collect()
+    }
+
+    /// The nodes that are open.
+    pub(crate) fn running(&self) -> Vec<Member> {
+        let state = self.state();
+        let open = state.slots.iter().filter(|slot| slot.open.is_some());
+        open.map(|slot| slot.member.clone()).collect()
+    }
+
+    /// Who listens at an address.
+    pub(crate) fn listening(&self, address: &str) -> Option<Member> {
+        let state = self.state();
+        let open = |slot: &&Slot| slot.member.name == address && slot.open.is_some();
+        state
+            .slots
+            .iter()
+            .find(open)
+            .map(|slot| slot.member.clone())
+    }
+
+    /// One of several nodes by its process.
+    pub(crate) fn clustered(&self, number: u32) -> Option<Arc<Clustered>> {
+        let state = self.state();
+        let slot = state.slots.iter().find(|slot| slot.member.number == number);
+        match slot?.open.clone()? {
+            Open::Member(clustered) => Some(clustered),
+            Open::Alone(_) => None,
+        }
+    }
+
+    /// All members of the cluster that run.
+    pub(crate) fn all_clustered(&self) -> Vec<Arc<Clustered>> {
+        let numbers: Vec<u32> = {
+            let state = self.state();
+            state.slots.iter().map(|slot| slot.member.number).collect()
+        };
+        let clustered = numbers.into_iter().map(|number| self.clustered(number));
+        clustered.flatten().collect()
+    }
+
+    /// Takes a node out of the world's hands; its process runs on.
+    pub(crate) fn take(&self, number: u32) -> Option<Arc<Clustered>> {
+        let slot = {
+            let mut state = self.state();
+            let slots = &mut state.slots;
+            let place = slots.iter().position(|s| s.member.number == number)?;
+            slots.remove(place)
+        };
+        match slot.open? {
+            Open::Member(clustered) => Some(clustered),
+            Open::Alone(_) => None,
+        }
     }
 
     pub(crate) fn kill(&self, number: u32) {
@@ -208,12 +322,12 @@ impl Cluster {
     }
 
     /// Opens another node; an embedded one only once its predecessor is dead.
-    pub(crate) async fn replace(&self) -> Result<Arc<Node>, String> {
+    pub(crate) async fn replace(self: &Arc<Self>) -> Result<Arc<Node>, String> {
         let _one = self.opening.lock().await;
         self.replace_now().await
     }
 
-    async fn replace_now(&self) -> Result<Arc<Node>, String> {
+    async fn replace_now(self: &Arc<Self>) -> Result<Arc<Node>, String> {
         if self.store.setup == Setup::Embedded {
             self.kill_all();
         } else {
@@ -231,7 +345,7 @@ impl Cluster {
     }
 
     /// Closes an embedded node in order and opens it again.
-    pub(crate) async fn restart_in_order(&self) -> Result<Arc<Node>, String> {
+    pub(crate) async fn restart_in_order(self: &Arc<Self>) -> Result<Arc<Node>, String> {
         let _one = self.opening.lock().await;
         if let Some(member) = self.newest()
             && let Some(node) = self.node(member.number)
@@ -261,31 +375,37 @@ impl Cluster {
     }
 
     /// Opens a node in a process of its own. It claims all partitions, and so fences the others.
-    pub(crate) async fn open(&self, ground: Ground) -> Result<Arc<Node>, String> {
+    pub(crate) async fn open(self: &Arc<Self>, ground: Ground) -> Result<Arc<Node>, String> {
+        let name = match &ground {
+            Ground::Member { name, .. } => name.clone(),
+            Ground::Usual | Ground::WithoutAreas => String::new(),
+        };
         let member = {
             let mut state = self.state();
             let process = state.spare.pop().ok_or("too many nodes were opened")?;
             state.numbers += 1;
             let member = Member {
                 number: state.numbers,
+                name,
                 process,
             };
             state.slots.push(Slot {
                 member: member.clone(),
-                node: None,
+                open: None,
             });
             member
         };
         let opened = self.open_in(&member, ground).await;
         match opened {
-            Ok(node) => {
+            Ok(open) => {
+                let node = open.node().clone();
                 let identity = node.engine().identity();
                 let start = (identity.start(), identity.layout);
                 let mut state = self.state();
                 state.start.get_or_insert(start);
                 for slot in &mut state.slots {
                     if slot.member.number == member.number {
-                        slot.node = Some(node.clone());
+                        slot.open = Some(open.clone());
                     }
                 }
                 drop(state);
@@ -311,32 +431,46 @@ impl Cluster {
         }
     }
 
-    async fn open_in(&self, member: &Member, ground: Ground) -> Result<Arc<Node>, String> {
+    async fn open_in(self: &Arc<Self>, member: &Member, ground: Ground) -> Result<Open, String> {
         let world = member.process.world();
         let engine: Arc<dyn Engine> = match self.store.setup {
             Setup::Embedded => {
                 let log = self.store.open_log(world.clone())?;
                 self.store.watched(member.number, log)
             }
-            Setup::Shared | Setup::SharedDisk => {
+            Setup::Shared | Setup::SharedDisk | Setup::Cluster => {
                 let (identity, limits, indexed) =
                     self.store.about().ok_or("the store is not there")?;
-                Arc::new(Remote {
-                    identity,
-                    limits,
-                    indexed,
+                let line = Line {
                     node: member.number,
                     world: world.clone(),
                     store: self.store.clone(),
                     network: self.network.clone(),
+                };
+                let roster: Arc<dyn Coordinator> = Arc::new(RemoteRoster::new(line.clone()));
+                Arc::new(Remote {
+                    identity,
+                    limits,
+                    indexed,
+                    line,
+                    coordinator: self.store.setup.is_cluster().then_some(roster),
                 })
             }
         };
+        let mut over = self.main.sleep(OPENED_BY);
+        let application = self.application();
         let engine = match ground {
             Ground::Usual => engine,
             Ground::WithoutAreas => Arc::new(WithoutAreas { inner: engine }),
+            Ground::Member { weight, .. } => {
+                let options = self.options.clone();
+                let joined = self.join((member, weight), (engine, world), application, options);
+                return tokio::select! { biased;
+                    joined = joined => joined.map(Open::Member),
+                    () = &mut over => Err("the node did not join in time".into()),
+                };
+            }
         };
-        let application = (self.application)();
         let (tell, told) = oneshot::channel();
         let (options, inner) = (self.options.clone(), world.clone());
         let open = async move {
@@ -344,10 +478,9 @@ impl Cluster {
             drop(tell.send(opened));
         };
         world.spawn("open", Box::pin(open));
-        let mut over = self.main.sleep(OPENED_BY);
         tokio::select! { biased;
             told = told => match told {
-                Ok(Ok(node)) => Ok(Arc::new(node)),
+                Ok(Ok(node)) => Ok(Open::Alone(Arc::new(node))),
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(_) => Err("the node died".into()),
             },

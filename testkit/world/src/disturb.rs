@@ -15,27 +15,32 @@ pub(crate) async fn disturb(cluster: Arc<Cluster>, fault: Fault) {
     let millis = |millis: u32| Duration::from_millis(u64::from(millis));
     world.sleep(millis(fault.at)).await;
     let lasting = world.sleep(millis(fault.lasting));
-    let Some(newest) = cluster.newest() else {
+    let Some(victim) = cluster.victim(fault.detail) else {
         return;
     };
-    let one = Places::One(Place::Node(newest.number));
+    let alone = !cluster.store.setup.is_cluster();
+    let one = Places::One(Place::Node(victim.number));
     let store = Places::One(Place::Store);
     match fault.kind {
         Kind::Crash => {
             cluster.counts.count("node killed");
-            cluster.kill(newest.number);
+            cluster.hold(&victim.name);
+            cluster.kill(victim.number);
             lasting.await;
-            let _ = cluster.replace().await;
+            match alone {
+                true => drop(cluster.replace().await),
+                false => cluster.let_start(&victim.name, None),
+            }
         }
         Kind::Freeze => {
             cluster.counts.count("node frozen");
-            newest.process.freeze();
-            if cluster.store.setup.is_shared() && fault.detail % 2 == 1 {
+            victim.process.freeze();
+            if alone && cluster.store.setup.is_shared() && fault.detail % 2 == 1 {
                 world.sleep(noticed(fault)).await;
                 let _ = cluster.replace().await;
             }
             lasting.await;
-            newest.process.thaw();
+            victim.process.thaw();
         }
         Kind::Takeover if cluster.store.setup == Setup::Embedded => {
             let _ = cluster.restart_in_order().await;
@@ -45,14 +50,46 @@ pub(crate) async fn disturb(cluster: Arc<Cluster>, fault: Fault) {
             let _ = cluster.replace().await;
         }
         Kind::Partition if cluster.store.setup.is_shared() => {
-            let rules = [(one, store), (store, one)];
-            cut(&cluster, &rules, &newest, fault, lasting).await;
+            let (nodes, clients) = (Places::Nodes, Places::Clients);
+            let mut rules = vec![(one, store), (store, one)];
+            if !alone && fault.detail.is_multiple_of(4) {
+                rules.extend([(one, nodes), (nodes, one), (one, clients), (clients, one)]);
+            }
+            cut(&cluster, &rules, &victim, fault, lasting).await;
         }
-        Kind::LostRequests => cut(&cluster, &[(one, store)], &newest, fault, lasting).await,
-        Kind::LostAnswers => cut(&cluster, &[(store, one)], &newest, fault, lasting).await,
+        Kind::LostRequests => cut(&cluster, &[(one, store)], &victim, fault, lasting).await,
+        Kind::LostAnswers => cut(&cluster, &[(store, one)], &victim, fault, lasting).await,
         Kind::ClientsCut | Kind::Partition => {
             let rules = [(one, Places::Clients), (Places::Clients, one)];
-            cut(&cluster, &rules, &newest, fault, lasting).await;
+            cut(&cluster, &rules, &victim, fault, lasting).await;
+        }
+        Kind::PeersCut => {
+            let rules: &[_] = match fault.detail % 3 {
+                0 => &[(one, Places::Nodes), (Places::Nodes, one)],
+                1 => &[(one, Places::Nodes)],
+                _ => &[(Places::Nodes, one)],
+            };
+            cluster.counts.count("node cut off from other nodes");
+            while_it_lasts(&cluster, rules, Effect::Cut, lasting).await;
+        }
+        Kind::Drain => {
+            cluster.hold(&victim.name);
+            cluster.take_leave(&victim, fault.detail % 3 != 0).await;
+            lasting.await;
+            cluster.let_start(&victim.name, Some(1 + fault.detail % 3));
+        }
+        Kind::Join => {
+            let name = cluster.want_another(1 + fault.detail % 3);
+            lasting.await;
+            cluster.want_no_more(&name);
+            if let Some(member) = cluster.listening(&name) {
+                cluster.counts.count("node joined and left");
+                cluster.take_leave(&member, fault.detail % 2 == 0).await;
+            }
+        }
+        Kind::StoreSlow => {
+            let rules = [(store, Places::Any), (Places::Any, store)];
+            while_it_lasts(&cluster, &rules, Effect::Slow(200), lasting).await;
         }
         Kind::Slow => {
             let rules = [(one, Places::Any), (Places::Any, one)];
@@ -69,9 +106,9 @@ pub(crate) async fn disturb(cluster: Arc<Cluster>, fault: Fault) {
                 ..0 => "clock stepped back",
                 0.. => "clock stepped forward",
             });
-            newest.process.step_clock(step);
+            victim.process.step_clock(step);
             lasting.await;
-            newest.process.step_clock(-step);
+            victim.process.step_clock(-step);
         }
         Kind::Disk => {
             cluster.store.fail_disk(fault.detail);
@@ -133,7 +170,8 @@ async fn cut(
         .iter()
         .map(|(from, to)| cluster.network.disturb(*from, *to, Effect::Cut))
         .collect();
-    if cluster.store.setup.is_shared() && fault.detail % 2 == 1 {
+    let alone = !cluster.store.setup.is_cluster();
+    if alone && cluster.store.setup.is_shared() && fault.detail % 2 == 1 {
         cluster.main.sleep(noticed(fault)).await;
         let newest = cluster.newest();
         if newest.is_some_and(|newest| newest.number == cut_off.number) {

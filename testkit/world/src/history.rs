@@ -3,10 +3,13 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use everfold::CommandError;
 use everfold::engine::engine::BoxFuture;
 use everfold::engine::{EntityKey, Offset, Partition, Record, Uuid};
-use everfold::{CommandError, Node};
 use serde_json::Value;
+
+use crate::door::Door;
+use crate::ledger::Ticks;
 
 /// What an entity's events fold to, as JSON; says what keeps it from folding.
 pub type Fold = Arc<dyn Fn(&[Arc<Record>]) -> Result<Value, String> + Send + Sync>;
@@ -25,9 +28,9 @@ pub struct Judged<'a> {
     pub answer: &'a Answer,
 }
 
-/// Sends a command to a node.
+/// Sends a command to whoever answers for the entities.
 pub(crate) type Ask =
-    Arc<dyn Fn(Arc<Node>) -> BoxFuture<'static, Result<Answer, CommandError>> + Send + Sync>;
+    Arc<dyn Fn(Door) -> BoxFuture<'static, Result<Answer, CommandError>> + Send + Sync>;
 
 /// What a command was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +140,6 @@ impl Violation {
 
 #[derive(Default)]
 pub(crate) struct Book {
-    clock: u64,
     pub(crate) operations: Vec<Operation>,
     /// How to ask for the answer of a command again.
     pub(crate) again: Vec<(usize, Ask)>,
@@ -147,18 +149,25 @@ pub(crate) struct Book {
 }
 
 /// What all clients write into.
-#[derive(Default)]
-pub(crate) struct History(Mutex<Book>);
+pub(crate) struct History {
+    book: Mutex<Book>,
+    ticks: Ticks,
+}
 
 impl History {
+    pub(crate) fn new(ticks: Ticks) -> Self {
+        Self {
+            book: Mutex::default(),
+            ticks,
+        }
+    }
+
     pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn tick(&self) -> u64 {
-        let mut book = self.book();
-        book.clock += 1;
-        book.clock
+        self.ticks.next()
     }
 
     pub(crate) fn note(&self, operation: Operation) -> usize {

@@ -1,7 +1,8 @@
 //! What the store was asked and answered, noted beside it: who claimed which epoch, and what was
 //! acknowledged to whom.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use everfold::engine::engine::{Appended, Claim, Epoch};
 use everfold::engine::{Offset, Partition};
@@ -40,6 +41,21 @@ pub struct Acknowledged {
     pub last: Offset,
 }
 
+/// A proof of ownership that the store gave, by an append or by saying so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// To which node.
+    pub node: u32,
+    /// Of what.
+    pub partition: Partition,
+    /// Under which number.
+    pub epoch: Epoch,
+    /// When it was asked for, in the order of all notes and of what clients ask and are answered.
+    pub asked: u64,
+    /// When it was given.
+    pub given: u64,
+}
+
 /// All notes of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Notes {
@@ -47,28 +63,44 @@ pub struct Notes {
     pub claims: Vec<Claimed>,
     /// Appends in the order in which they were answered.
     pub appends: Vec<Acknowledged>,
-    clock: u64,
+    /// Proofs in the order in which they were given.
+    pub proofs: Vec<Proof>,
 }
 
-#[derive(Default)]
-pub(crate) struct Ledger(Mutex<Notes>);
+/// Numbers everything that is noted in a run, by whomever.
+#[derive(Clone, Default)]
+pub(crate) struct Ticks(Arc<AtomicU64>);
+
+impl Ticks {
+    pub(crate) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+pub(crate) struct Ledger {
+    notes: Mutex<Notes>,
+    ticks: Ticks,
+}
 
 impl Ledger {
+    pub(crate) fn new(ticks: Ticks) -> Self {
+        Self {
+            notes: Mutex::default(),
+            ticks,
+        }
+    }
+
     fn notes(&self) -> MutexGuard<'_, Notes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn asked(&self) -> u64 {
-        let mut notes = self.notes();
-        notes.clock += 1;
-        notes.clock
+        self.ticks.next()
     }
 
     pub(crate) fn claimed(&self, node: u32, partition: Partition, asked: u64, claim: &Claim) {
-        let mut notes = self.notes();
-        notes.clock += 1;
-        let granted = notes.clock;
-        notes.claims.push(Claimed {
+        let granted = self.ticks.next();
+        self.notes().claims.push(Claimed {
             node,
             partition,
             epoch: claim.epoch,
@@ -92,6 +124,17 @@ impl Ledger {
             batch,
             first: appended.first,
             last: appended.last,
+        });
+    }
+
+    pub(crate) fn proven(&self, node: u32, partition: Partition, epoch: Epoch, asked: u64) {
+        let given = self.ticks.next();
+        self.notes().proofs.push(Proof {
+            node,
+            partition,
+            epoch,
+            asked,
+            given,
         });
     }
 

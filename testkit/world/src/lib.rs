@@ -25,7 +25,7 @@
 //! }
 //!
 //! #[derive(Entity, Default)]
-//! #[entity(name = "counter", id = CounterId, event = CounterEvent)]
+//! #[entity(name = "counter", id = CounterId, event = CounterEvent, commands(Count))]
 //! struct Counter {
 //!     count: u64,
 //! }
@@ -90,15 +90,19 @@ mod client;
 mod cluster;
 mod coverage;
 mod disturb;
+mod door;
 pub mod history;
 mod kept;
 pub mod ledger;
 mod many;
+mod members;
 mod mutation;
 mod network;
 mod places;
 mod plan;
 mod remote;
+mod road;
+mod roster;
 mod run;
 mod scenario;
 mod shrink;

@@ -1,7 +1,7 @@
 //! Messages between clients, nodes and the store: they take time, get lost, come twice.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ pub(crate) enum Place {
 pub(crate) enum Places {
     Any,
     Clients,
+    Nodes,
     One(Place),
 }
 
@@ -31,6 +32,7 @@ impl Places {
         match self {
             Self::Any => true,
             Self::Clients => matches!(place, Place::Client(_)),
+            Self::Nodes => matches!(place, Place::Node(_)),
             Self::One(one) => one == place,
         }
     }
@@ -72,6 +74,8 @@ struct State {
     rules: Vec<Rule>,
     numbers: u64,
     links: BTreeMap<(Place, Place), Link>,
+    /// Who has a connection to whom.
+    connections: BTreeSet<(Place, Place)>,
     /// Who waits for an answer that was lost finds out by its patience alone.
     unanswered: Vec<Box<dyn Any + Send>>,
 }
@@ -185,6 +189,18 @@ impl Network {
             then();
         };
         self.world.spawn("message", Box::pin(carry));
+    }
+
+    pub(crate) fn is_connected(&self, from: Place, to: Place) -> bool {
+        self.state().connections.contains(&(from, to))
+    }
+
+    pub(crate) fn connect(&self, from: Place, to: Place) {
+        self.state().connections.insert((from, to));
+    }
+
+    pub(crate) fn disconnect(&self, from: Place, to: Place) {
+        self.state().connections.remove(&(from, to));
     }
 
     /// Keeps what would tell somebody that nothing will come.

@@ -32,6 +32,7 @@ macro_rules! kinds {
     };
 }
 
+// Of several nodes, a fault strikes the one that it picks instead of the newest.
 kinds! {
     /// The newest node dies, with its disk where it has one; another one is opened after the time.
     Crash "crash";
@@ -73,6 +74,15 @@ kinds! {
     Full "full";
     /// Appends of more than one command are refused as too large.
     SmallBatches "small-batches";
+    /// Everything to and from the store takes two hundred times as long.
+    StoreSlow "store-slow";
+    /// Nothing passes between a node and the other nodes; for every third one in one direction only.
+    PeersCut "peers-cut";
+    /// A node has its partitions moved away, or for every third one just leaves, and comes back after
+    /// the time with another weight.
+    Drain "drain";
+    /// Another node joins for the time.
+    Join "join";
 }
 
 impl Kind {
@@ -82,6 +92,8 @@ impl Kind {
             Self::LostRequests | Self::LostAnswers => setup.is_shared(),
             Self::StoreRestart | Self::StoreFreeze => setup.is_shared(),
             Self::Disk => setup.has_disk(),
+            Self::Takeover => !setup.is_cluster(),
+            Self::StoreSlow | Self::PeersCut | Self::Drain | Self::Join => setup.is_cluster(),
             _ => true,
         }
     }
@@ -96,7 +108,7 @@ pub struct Fault {
     pub at: u32,
     /// How long it lasts, in milliseconds.
     pub lasting: u32,
-    /// Picks among the variants of its kind.
+    /// Picks among the variants of its kind, and among nodes where there are several.
     pub detail: u32,
 }
 
@@ -132,14 +144,15 @@ impl Plan {
         Self(faults)
     }
 
-    /// None to five faults that fit the setup.
+    /// None to five faults that fit the setup; two more where several nodes are there to suffer.
     pub fn drawn(random: &mut Random, setup: Setup) -> Self {
         let fitting: Vec<Kind> = Kind::ALL
             .iter()
             .copied()
             .filter(|kind| kind.fits(setup))
             .collect();
-        let count = random.below(6);
+        let more = if setup.is_cluster() { 2 } else { 0 };
+        let count = more + random.below(6);
         let faults = (0..count).map(|_| Fault {
             kind: *random.pick(&fitting),
             at: random.below(u64::from(HORIZON) / 2) as u32,

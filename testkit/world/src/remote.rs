@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use everfold::engine::coordination::Coordinator;
 use everfold::engine::engine::*;
 use everfold::engine::{Bytes, EntityKey, Offset, Partition, Record, Stamp, World};
 use tokio::sync::oneshot;
@@ -19,6 +20,13 @@ pub(crate) struct Remote {
     pub(crate) identity: Identity,
     pub(crate) limits: Limits,
     pub(crate) indexed: bool,
+    pub(crate) line: Line,
+    pub(crate) coordinator: Option<Arc<dyn Coordinator>>,
+}
+
+/// A node's way to the store.
+#[derive(Clone)]
+pub(crate) struct Line {
     pub(crate) node: u32,
     /// The node's.
     pub(crate) world: Arc<dyn World>,
@@ -28,7 +36,7 @@ pub(crate) struct Remote {
 
 type Job<T> = Box<dyn FnOnce(Arc<dyn Engine>, Arc<dyn World>) -> BoxFuture<'static, T> + Send>;
 
-impl Remote {
+impl Line {
     /// Asks the store; `None` if no answer came: it may or may not have been done.
     async fn call<T: Send + 'static>(
         &self,
@@ -58,7 +66,7 @@ impl Remote {
     }
 
     /// A call that may be repeated.
-    async fn ask<T: Send + 'static>(
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
         job: impl FnOnce(Arc<dyn Engine>) -> BoxFuture<'static, T> + Send + 'static,
     ) -> Option<T> {
@@ -93,7 +101,7 @@ fn serve<T: Send + 'static>(
     world.spawn("serve a node", Box::pin(served));
 }
 
-const SILENT: &str = "the store did not answer";
+pub(crate) const SILENT: &str = "the store did not answer";
 
 fn owner_silent() -> OwnerError {
     OwnerError::Unavailable(SILENT.into())
@@ -107,7 +115,9 @@ fn read_silent() -> ReadError {
 macro_rules! asks {
     ($self:ident, $silence:expr, |$engine:ident| $call:expr) => {
         Box::pin(async move {
-            let asked = $self.ask(move |$engine| Box::pin(async move { $call.await }));
+            let asked = $self
+                .line
+                .ask(move |$engine| Box::pin(async move { $call.await }));
             asked.await.unwrap_or_else(|| Err($silence))
         })
     };
@@ -156,7 +166,10 @@ impl Engine for Remote {
             let job: Job<_> = Box::new(move |engine, _| {
                 Box::pin(async move { engine.append(partition, epoch, batch).await })
             });
-            let answer = self.call(PATIENCE, Message::Acknowledgement, job).await;
+            let answer = self
+                .line
+                .call(PATIENCE, Message::Acknowledgement, job)
+                .await;
             answer.unwrap_or_else(|| Err(AppendError::Unknown(SILENT.into())))
         })
     }
@@ -201,10 +214,11 @@ impl Engine for Remote {
                         }
                     })
                 });
-                match self.call(HELD + PATIENCE, Message::Answer, job).await {
+                let asked = self.line.call(HELD + PATIENCE, Message::Answer, job);
+                match asked.await {
                     Some(Ok(head)) if head <= after => {}
                     Some(answer) => return answer,
-                    None => self.world.sleep(Duration::from_millis(50)).await,
+                    None => self.line.world.sleep(Duration::from_millis(50)).await,
                 }
             }
         })
@@ -269,6 +283,10 @@ impl Engine for Remote {
             after.as_deref(),
             limit
         ))
+    }
+
+    fn coordinator(&self) -> Option<Arc<dyn Coordinator>> {
+        self.coordinator.clone()
     }
 
     fn doctor(&self) -> Vec<Finding> {

@@ -1,11 +1,12 @@
 //! One run from beginning to end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use everfold::engine::engine::{Engine, ReadLimit};
-use everfold::engine::{Offset, Record, Timestamp};
+use everfold::engine::{Offset, Position, Record, Timestamp};
 use everfold::{CommandError, Node};
 use everfold_sim::{Random, Settings, Simulation};
 
@@ -14,7 +15,10 @@ use crate::client::{Client, is_passing, said};
 use crate::cluster::{Cluster, Ground};
 use crate::coverage::{Counts, Coverage};
 use crate::disturb::disturb;
+use crate::door::Door;
 use crate::history::{History, Violation, What};
+use crate::ledger::Ticks;
+use crate::members;
 use crate::network::Network;
 use crate::plan::HORIZON;
 use crate::scenario::{Scenario, Setup};
@@ -24,9 +28,12 @@ use crate::workload::Workload;
 /// Clients of a run.
 const CLIENTS: u32 = 5;
 /// Processes kept ready for nodes, and for the store.
-const PROCESSES: usize = 32;
+const PROCESSES: usize = 128;
 /// How long the world is given to come to rest once nothing goes wrong any more.
 const REST: Duration = Duration::from_secs(300);
+
+/// How long nothing may happen among several nodes before they are taken to be at rest.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// Seconds after which every timer is due, by a clock that was never set.
 const LONGEST_TIMER: u32 = 100;
@@ -95,21 +102,23 @@ async fn live<W: Workload>(
     };
     let seed = scenario.random(3).bits();
     let network = Arc::new(Network::new(seed, main.clone(), counts.clone()));
-    let store = match Store::new(scenario, &main, processes("store"), counts.clone()) {
+    let ticks = Ticks::default();
+    let about = (counts.clone(), ticks.clone());
+    let store = match Store::new(scenario, &main, processes("store"), about) {
         Ok(store) => store,
         Err(error) => return vec![Violation::new("opening", error)],
     };
     let (made, drawn) = (workload.clone(), scenario.random(6));
     let cluster = Cluster::new(
         Box::new(move || made.application(drawn.clone())),
-        scenario.node_options(),
+        (scenario.node_options(), scenario.shape()),
         main.clone(),
         (network, store, counts.clone()),
         processes("node"),
     );
-    let history = Arc::new(History::default());
-    if let Err(error) = cluster.open(Ground::Usual).await {
-        return vec![Violation::new("opening", error)];
+    let history = Arc::new(History::new(ticks));
+    if let Err(violation) = begin(scenario, &cluster).await {
+        return vec![violation];
     }
     let mut first = client(0, scenario, simulation, &cluster, &history);
     workload.prepare(&mut first).await;
@@ -143,7 +152,9 @@ async fn live<W: Workload>(
         };
         main.spawn("fault", Box::pin(disturbed));
     }
-    main.spawn("supervisor", Box::pin(cluster.clone().supervise()));
+    if !scenario.setup.is_cluster() {
+        main.spawn("supervisor", Box::pin(cluster.clone().supervise()));
+    }
     let over = main.elapsed() + Duration::from_millis(u64::from(HORIZON)) + REST;
     while running.load(Ordering::Relaxed) > 0 || faults.load(Ordering::Relaxed) > 0 {
         if main.elapsed() > over {
@@ -192,7 +203,25 @@ fn client(
         cluster: cluster.clone(),
         history: history.clone(),
         token: None,
+        outside: None,
     }
+}
+
+/// Opens a node, or all of several.
+async fn begin(scenario: &Scenario, cluster: &Arc<Cluster>) -> Result<(), Violation> {
+    if !scenario.setup.is_cluster() {
+        let opened = cluster.open(Ground::Usual).await;
+        return opened
+            .map(drop)
+            .map_err(|error| Violation::new("opening", error));
+    }
+    let mut random = scenario.random(8);
+    for number in 1..=cluster.shape.nodes {
+        cluster.want(&members::name(number), 1 + random.below(3) as u32);
+    }
+    let tend = cluster.clone().tend();
+    cluster.main.spawn("supervisor", Box::pin(tend));
+    cluster.agreed().await
 }
 
 /// Lets the world come to rest, asks everything again, and looks at what there is: once as the last
@@ -213,14 +242,23 @@ async fn finish(
     if cluster.store.setup == Setup::SharedDisk || random.one_in(3) {
         cluster.store.stop();
     }
+    let quiet = match scenario.setup.is_cluster() {
+        true => Some(together(scenario, cluster, history, &mut random).await?),
+        false => None,
+    };
     let node = last_node(cluster, &mut random).await?;
     cluster.kill_zombies();
     at_rest(scenario, cluster, &node).await?;
-    if let Err(violation) = ask_again(scenario, cluster, history, &node).await {
+    if let Err(violation) = ask_again(scenario, cluster, history, || Some(node.clone())).await {
         history.violated(violation);
     }
     at_rest(scenario, cluster, &node).await?;
     let log = whole_log(node.engine().as_ref()).await?;
+    if let Some(quiet) = quiet
+        && let Err(what) = check::left_undone(&log, &quiet)
+    {
+        history.violated(Violation::new("progress", what));
+    }
     let shown = look(&node, &log).await;
     let parked = node.parked();
     if let Some(parked) = parked.first() {
@@ -245,6 +283,91 @@ async fn finish(
     })
 }
 
+/// Several nodes by themselves, with nothing in their way: they agree, repeat what they have said,
+/// do what is left to do, and show the same. Where the log ended by then.
+async fn together(
+    scenario: &Scenario,
+    cluster: &Arc<Cluster>,
+    history: &History,
+    random: &mut Random,
+) -> Result<Position, Violation> {
+    if cluster.store.running().is_none()
+        && let Err(error) = cluster.store.start()
+    {
+        return Err(Violation::new("opening", error));
+    }
+    cluster.agreed().await?;
+    let mut draws = random.fork();
+    let anybody = || cluster.node(cluster.choose(&mut draws)?.number);
+    if let Err(violation) = ask_again(scenario, cluster, history, anybody).await {
+        history.violated(violation);
+    }
+    let quiet = quiet(cluster).await?;
+    let mut views: Option<(u32, BTreeMap<_, _>)> = None;
+    for member in cluster.running() {
+        let Some(node) = cluster.node(member.number) else {
+            continue;
+        };
+        let mut rows = BTreeMap::new();
+        for (view, _) in node.views() {
+            let shown = node.view_rows(&view, "", usize::MAX);
+            rows.insert(view, shown.unwrap_or_default());
+        }
+        match &views {
+            Some((other, same)) if *same != rows => {
+                let number = member.number;
+                let what = format!("nodes {other} and {number} show {same:?} and {rows:?}");
+                history.violated(Violation::new("views", what));
+            }
+            Some(_) => {}
+            None => views = Some((member.number, rows)),
+        }
+    }
+    cluster.tend_no_more();
+    for member in cluster.running() {
+        match random.one_in(2) {
+            true => cluster.take_leave(&member, false).await,
+            false => cluster.kill(member.number),
+        }
+    }
+    Ok(quiet)
+}
+
+/// Waits until nothing has come to the log for long, and all nodes show all of it.
+async fn quiet(cluster: &Cluster) -> Result<Position, Violation> {
+    let mut reason = String::from("the log cannot be read");
+    let mut last = None;
+    for _ in 0..20 {
+        cluster.main.sleep(QUIET).await;
+        let nodes = cluster.running().into_iter();
+        let nodes: Vec<_> = nodes.filter_map(|it| cluster.node(it.number)).collect();
+        let Some(first) = nodes.first() else {
+            continue;
+        };
+        let Ok(position) = first.position().await else {
+            continue;
+        };
+        if last.replace(position.clone()) != Some(position.clone()) {
+            reason = "something is always appended".to_owned();
+            continue;
+        }
+        let mut behind = Vec::new();
+        for node in &nodes {
+            let handlers = node.handlers().await.unwrap_or_default();
+            let late = handlers
+                .into_iter()
+                .filter(|it| it.kind == "view" && it.behind > 0);
+            behind.extend(late.map(|it| it.name));
+        }
+        if behind.is_empty() {
+            return Ok(position);
+        }
+        reason = format!("views stay behind: {behind:?}");
+    }
+    let what = format!("several nodes never come to rest though nothing goes wrong: {reason}");
+    Err(Violation::new("progress", what))
+}
+
 async fn last_node(cluster: &Arc<Cluster>, random: &mut Random) -> Result<Arc<Node>, Violation> {
     let in_order = random.one_in(2);
     let mut reason = String::new();
@@ -259,7 +382,7 @@ async fn last_node(cluster: &Arc<Cluster>, random: &mut Random) -> Result<Arc<No
         let opened = match cluster.store.setup {
             Setup::Embedded if in_order => cluster.restart_in_order().await,
             Setup::Embedded => cluster.replace().await,
-            Setup::Shared | Setup::SharedDisk => cluster.open(Ground::Usual).await,
+            Setup::Shared | Setup::SharedDisk | Setup::Cluster => cluster.open(Ground::Usual).await,
         };
         match opened {
             Ok(node) => return Ok(node),
@@ -311,7 +434,7 @@ async fn ask_again(
     scenario: &Scenario,
     cluster: &Cluster,
     history: &History,
-    node: &Arc<Node>,
+    mut node: impl FnMut() -> Option<Arc<Node>>,
 ) -> Result<(), Violation> {
     let again = history.book().again.clone();
     for (place, ask) in again {
@@ -326,7 +449,11 @@ async fn ask_again(
         let mut tries = 0;
         let now = loop {
             tries += 1;
-            match ask(node.clone()).await {
+            let answer = match node() {
+                Some(node) => ask(Door::Node(node)).await,
+                None => Err(CommandError::Closed),
+            };
+            match answer {
                 Err(error) if is_passing(&error) && tries < 100 => {
                     cluster.main.sleep(Duration::from_millis(100)).await;
                 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
+use everfold::engine::coordination::placement::Placement;
 use everfold::{NodeOptions, PartitionPolicy, SnapshotPolicy, StateOptions, StateStore};
 use everfold_sim::Random;
 
@@ -19,11 +21,28 @@ pub enum Setup {
     Shared,
     /// The same with a log on a disk.
     SharedDisk,
+    /// Several nodes at once are members of a cluster, over the model of an engine: in memory, in a
+    /// process of its own, reached over the network, as who lives and who is to own what is.
+    Cluster,
 }
+
+/// How often each is drawn.
+const DRAWN: [Setup; 5] = [
+    Setup::Embedded,
+    Setup::Shared,
+    Setup::SharedDisk,
+    Setup::Cluster,
+    Setup::Cluster,
+];
 
 impl Setup {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Embedded, Self::Shared, Self::SharedDisk];
+    pub const ALL: [Self; 4] = [
+        Self::Embedded,
+        Self::Shared,
+        Self::SharedDisk,
+        Self::Cluster,
+    ];
 
     /// Whether several nodes use one store.
     pub fn is_shared(self) -> bool {
@@ -32,7 +51,12 @@ impl Setup {
 
     /// Whether the log is on a disk.
     pub fn has_disk(self) -> bool {
-        self != Self::Shared
+        matches!(self, Self::Embedded | Self::SharedDisk)
+    }
+
+    /// Whether several nodes are there at once and know of each other.
+    pub fn is_cluster(self) -> bool {
+        self == Self::Cluster
     }
 
     /// Its name.
@@ -41,6 +65,7 @@ impl Setup {
             Self::Embedded => "embedded",
             Self::Shared => "shared",
             Self::SharedDisk => "shared-disk",
+            Self::Cluster => "cluster",
         }
     }
 }
@@ -53,7 +78,7 @@ impl fmt::Display for Setup {
 
 /// Text that names no setup.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no setup: choose `embedded`, `shared` or `shared-disk`")]
+#[error("{0:?} is no setup: choose `embedded`, `shared`, `shared-disk` or `cluster`")]
 pub struct BadSetup(String);
 
 impl FromStr for Setup {
@@ -63,6 +88,18 @@ impl FromStr for Setup {
         let named = Self::ALL.into_iter().find(|setup| setup.name() == text);
         named.ok_or_else(|| BadSetup(text.to_owned()))
     }
+}
+
+/// What a cluster is like.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    /// Nodes at the beginning, and at the end.
+    pub(crate) nodes: u32,
+    pub(crate) lease: Duration,
+    pub(crate) beat: Duration,
+    /// How long work looks for its owner.
+    pub(crate) patience: Duration,
+    pub(crate) placement: Placement,
 }
 
 /// How many operations clients ask for in a run, unless told otherwise.
@@ -88,7 +125,7 @@ impl Scenario {
     /// The run that a seed stands for.
     pub fn new(seed: u64) -> Self {
         let mut random = Self::draws(seed);
-        let setup = *random.pick(&Setup::ALL);
+        let setup = *random.pick(&DRAWN);
         let plan = Plan::drawn(&mut random.fork(), setup);
         Self {
             seed,
@@ -102,7 +139,7 @@ impl Scenario {
     /// The same in a chosen setup, with the faults that the seed draws for it.
     pub fn in_setup(seed: u64, setup: Setup) -> Self {
         let mut random = Self::draws(seed);
-        let _ = random.pick(&Setup::ALL);
+        let _ = random.pick(&DRAWN);
         let plan = Plan::drawn(&mut random.fork(), setup);
         Self {
             setup,
@@ -155,6 +192,24 @@ impl Scenario {
         NodeOptions {
             state,
             ..NodeOptions::default()
+        }
+    }
+
+    /// The cluster of a run with several nodes.
+    pub(crate) fn shape(&self) -> Shape {
+        let mut random = self.random(7);
+        let millis = Duration::from_millis;
+        let lease = millis(*random.pick(&[400, 800, 2000]));
+        Shape {
+            nodes: 2 + random.below(3) as u32,
+            lease,
+            beat: lease / (4 + random.below(5) as u32),
+            patience: millis(*random.pick(&[500, 2000, 10_000])),
+            placement: Placement {
+                standbys: random.below(3) as usize,
+                moves_at_once: 1 + random.below(4) as usize,
+                lag: *random.pick(&[1, 20, 1000]),
+            },
         }
     }
 

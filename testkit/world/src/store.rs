@@ -11,7 +11,7 @@ use everfold_log::{Log, MemoryDisk, Options};
 use everfold_sim::{Process, Random};
 
 use crate::coverage::Counts;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Ticks};
 use crate::mutation::Mutation;
 use crate::scenario::{Scenario, Setup};
 use crate::watched::{Refusals, Watched};
@@ -65,12 +65,15 @@ impl Store {
         scenario: &Scenario,
         world: &Arc<dyn World>,
         mut spare: Vec<Process>,
-        counts: Arc<Counts>,
+        (counts, ticks): (Arc<Counts>, Ticks),
     ) -> Result<Arc<Self>, String> {
         let mut random = scenario.random(2);
-        let partitions = 1 + random.below(3) as u16;
+        let mut partitions = 1 + random.below(3) as u16;
+        if scenario.setup.is_cluster() {
+            partitions *= 2;
+        }
         let memory = match scenario.setup {
-            Setup::Shared => {
+            Setup::Shared | Setup::Cluster => {
                 let memory = Memory::new(world.clone(), partitions);
                 let memory = memory.map_err(|error| error.to_string())?;
                 // As engines over a plain message log are.
@@ -86,7 +89,7 @@ impl Store {
         spare.reverse();
         let store = Arc::new(Self {
             setup: scenario.setup,
-            ledger: Arc::default(),
+            ledger: Arc::new(Ledger::new(ticks)),
             refusals: Arc::default(),
             counts,
             mutation: scenario.mutation,

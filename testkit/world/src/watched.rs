@@ -73,6 +73,15 @@ impl Engine for Watched {
         })
     }
 
+    fn confirm(&self, partition: Partition, epoch: Epoch) -> BoxFuture<'_, Result<(), OwnerError>> {
+        Box::pin(async move {
+            let asked = self.ledger.asked();
+            self.inner.confirm(partition, epoch).await?;
+            self.ledger.proven(self.node, partition, epoch, asked);
+            Ok(())
+        })
+    }
+
     fn append(
         &self,
         partition: Partition,
@@ -87,9 +96,10 @@ impl Engine for Watched {
                 true => self.valid(partition, epoch).await,
                 false => epoch,
             };
-            let id = batch.id;
+            let (id, asked) = (batch.id, self.ledger.asked());
             let appended = self.inner.append(partition, used, batch).await?;
             let place = (epoch, id);
+            self.ledger.proven(self.node, partition, epoch, asked);
             self.ledger.appended(self.node, partition, place, appended);
             Ok(appended)
         })
@@ -146,8 +156,8 @@ impl Engine for Watched {
     }
 
     everfold::engine::forward! {
-        identity limits coordinator renew release confirm safe_head wait indexes_entities read_entity find trim
-        revision scan doctor durability close
+        identity limits coordinator renew release safe_head wait indexes_entities read_entity find trim revision
+        scan doctor durability close
     }
 }
 

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use everfold_world::PLACES;
 
-const PREFIXES: [&str; 6] = [
+const PREFIXES: [&str; 7] = [
+    "node: ",
     "owner: ",
     "log: ",
     "reactor: ",
@@ -35,7 +36,7 @@ fn collect(directory: &Path, found: &mut BTreeSet<String>) {
 fn every_place_that_the_source_names_is_listed() {
     let mut found = BTreeSet::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates");
-    for name in ["log", "runtime"] {
+    for name in ["cluster", "log", "runtime"] {
         collect(&root.join(name).join("src"), &mut found);
     }
     let listed: BTreeSet<String> = PLACES.iter().map(|place| (*place).to_owned()).collect();

@@ -3,10 +3,32 @@
 use std::collections::BTreeMap;
 
 use everfold::engine::Partition;
+use everfold::engine::engine::Epoch;
 use everfold::engine::record::Kind;
 
 use super::Log;
-use crate::ledger::Notes;
+use crate::ledger::{Claimed, Notes};
+
+/// Who was granted what, and when.
+pub(super) struct Epochs<'a>(&'a [Claimed]);
+
+impl<'a> Epochs<'a> {
+    pub(super) fn of(notes: &'a Notes) -> Self {
+        Self(&notes.claims)
+    }
+
+    /// The claim that had ended an epoch by then.
+    pub(super) fn replaced(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        by: u64,
+    ) -> Option<&'a Claimed> {
+        self.0
+            .iter()
+            .find(|claim| claim.partition == partition && claim.epoch > epoch && claim.granted < by)
+    }
+}
 
 /// Compares who claimed and who appended, as the store noted it, with the log.
 ///

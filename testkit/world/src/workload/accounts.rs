@@ -50,7 +50,7 @@ pub enum AccountEvent {
 
 /// An account.
 #[derive(Entity, Default, Clone, Debug, PartialEq)]
-#[entity(name = "account", id = AccountId, event = AccountEvent)]
+#[entity(name = "account", id = AccountId, event = AccountEvent, commands(Deposit, Withdraw, Mirror))]
 pub struct Account {
     balance: i64,
     mirrored: i64,
@@ -224,6 +224,7 @@ impl Workload for Accounts {
     fn application(&self, _: Random) -> Application {
         Application::new("accounts")
             .entity::<Account>()
+            .together::<Transfer>()
             .view(books())
             .reactor(mirror())
     }
