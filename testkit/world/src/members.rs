@@ -105,14 +105,23 @@ impl Cluster {
                         name: name.clone(),
                         weight,
                     };
-                    if cluster.open(ground).await.is_err() {
-                        cluster.main.sleep(START_AGAIN).await;
+                    match cluster.open(ground).await {
+                        Err(_) => cluster.main.sleep(START_AGAIN).await,
+                        Ok(_) => cluster.leave_if_unwanted(&name).await,
                     }
                     cluster.wanted().starting.remove(&name);
                 };
                 self.main.spawn("start a node", Box::pin(start));
             }
             self.main.sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Who was to leave while it joined leaves now.
+    async fn leave_if_unwanted(&self, name: &str) {
+        let wanted = self.wanted().nodes.contains_key(name);
+        if let Some(member) = self.listening(name).filter(|_| !wanted) {
+            self.take_leave(&member, false).await;
         }
     }
 
