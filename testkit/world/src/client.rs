@@ -335,13 +335,13 @@ impl Client {
     /// Asks for something about entities, once: a node, or whoever owns them.
     async fn errand<T: Send + 'static>(&mut self, errand: Errand<T>, answer: Message) -> Option<T> {
         if self.cluster.store.setup.is_cluster() && self.random.one_in(2) {
-            return self.from_outside(errand).await;
+            return self.ask_outside(errand).await;
         }
         let job: Job<T> = Arc::new(move |node| errand(Door::Node(node)));
         self.once(job, answer).await
     }
 
-    async fn from_outside<T>(&mut self, errand: Errand<T>) -> Option<T> {
+    async fn ask_outside<T>(&mut self, errand: Errand<T>) -> Option<T> {
         let again = self.outside.is_none() || self.random.one_in(8);
         let through = match self.random.one_in(4) {
             true => anybody(&self.cluster.names(), &mut self.random),

@@ -74,7 +74,9 @@ pub(crate) async fn disturb(cluster: Arc<Cluster>, fault: Fault) {
         }
         Kind::Drain => {
             cluster.hold(&victim.name);
-            cluster.take_leave(&victim, fault.detail % 3 != 0).await;
+            cluster
+                .take_leave(&victim, !fault.detail.is_multiple_of(3))
+                .await;
             lasting.await;
             cluster.let_start(&victim.name, Some(1 + fault.detail % 3));
         }
@@ -84,7 +86,9 @@ pub(crate) async fn disturb(cluster: Arc<Cluster>, fault: Fault) {
             cluster.want_no_more(&name);
             if let Some(member) = cluster.listening(&name) {
                 cluster.counts.count("node joined and left");
-                cluster.take_leave(&member, fault.detail % 2 == 0).await;
+                cluster
+                    .take_leave(&member, fault.detail.is_multiple_of(2))
+                    .await;
             }
         }
         Kind::StoreSlow => {

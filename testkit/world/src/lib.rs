@@ -1,13 +1,15 @@
 //! The simulated world in which whole applications are proven.
 //!
-//! One seed makes a world: nodes that run an application, the store that they share or have inside,
+//! One seed makes a world: nodes that run an application, one after the other or several as a cluster
+//! (by the code that real nodes join, beat and plan with), the store that they share or have inside,
 //! clients, a network between them, clocks, disks, and everything that goes wrong with these. Clients
 //! ask for random operations; when all is over, checkers look at what they were answered, at the log,
 //! and at what the last node shows. Two runs of one seed are equal byte by byte, so a failure is
 //! repeated by its seed and made smaller until little is left of it.
 //!
 //! What is checked of every application: entities are linearizable, nothing acknowledged is lost,
-//! nothing is decided twice, every epoch has one owner, causes come before effects, views and states
+//! nothing is decided twice, every epoch has one owner, who was replaced answers no linearizable read,
+//! several nodes agree and leave nothing undone once nothing goes wrong, causes come before effects, views and states
 //! are what the log folds to, the hash chain holds, everything comes to rest. A [`Workload`] brings
 //! the application and what its own domain promises:
 //!
@@ -80,7 +82,9 @@
 //! that text. Seeds that once failed are kept in `seeds/`, with the reason, and run first.
 //!
 //! # What is not modelled
-//! A node claims all partitions when it is opened; placement of partitions does not exist yet. Disks
+//! Several nodes at once share the engine's model in memory only, not a log on a disk, and between two
+//! nodes a connection brings a call once or breaks: certificates, frames and limits of the real
+//! transport stay outside. Disks
 //! do not lie and their bits do not turn over here: the log's own tests do that, for nothing that was
 //! acknowledged could be asked of such a disk. Effects that leave the log do not exist in the runtime
 //! yet, so at-most-once is checked of the commands of reactors only.

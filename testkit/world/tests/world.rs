@@ -77,6 +77,7 @@ fn two_runs_of_one_seed_are_equal_byte_by_byte() {
             let again = run(&Arc::new(Accounts), &scenario, 1 << 22);
             assert!(once.trace.len() > 1000);
             assert_eq!(once.trace, again.trace, "{setup}, seed {seed}");
+            assert_eq!(once.trace_hash, again.trace_hash, "{setup}, seed {seed}");
             assert_eq!(once.coverage, again.coverage);
         }
     }

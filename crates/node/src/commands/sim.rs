@@ -41,7 +41,8 @@ pub struct Arguments {
     /// As many seeds as fit into this time
     #[arg(long)]
     seconds: Option<u64>,
-    /// Where the log lives, instead of where the seed says: embedded, shared or shared-disk
+    /// Where the log lives, instead of where the seed says: embedded, shared, shared-disk, or
+    /// cluster (shared by several nodes at once)
     #[arg(long, value_parser = setup)]
     setup: Option<Setup>,
     /// What goes wrong, instead of what the seed says: KIND@MILLISECONDS+LASTING/VARIANT,... or none
