@@ -136,6 +136,14 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// Whether another try, at the owner of then, may have an answer.
+    pub(crate) fn is_moving(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::Fenced(_) | Self::Unknown(_) | Self::Closed
+        )
+    }
+
     /// Whether it is trouble of the store or of the node, which passes.
     pub(crate) fn is_passing(&self) -> bool {
         matches!(
@@ -163,6 +171,16 @@ pub enum QueryError {
         /// The view.
         view: String,
         /// How many records of the partitions asked for are missing.
+        behind: u64,
+    },
+    /// A partition has not reached the token in time.
+    #[error(
+        "partition {partition} is behind the token by {behind} records after waiting; try again or ask without the token"
+    )]
+    NotReached {
+        /// The partition.
+        partition: Partition,
+        /// How many of its records are missing.
         behind: u64,
     },
     /// The token is of another log.

@@ -24,6 +24,7 @@ use crate::inspector;
 use crate::key::Key;
 use crate::options::{NodeOptions, StateOptions};
 use crate::owner::{Loader, Owner, OwnerReport, OwnerStatus, Router};
+use crate::query::{Directory, Entities, Named, Placed, Source, Surveyor};
 use crate::remote::{Duty, Membership, Remote, receive};
 use crate::schema::Registry;
 use crate::stream::StreamRef;
@@ -36,6 +37,7 @@ pub struct Node {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) router: Router,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) source: Source,
     views: Vec<Arc<dyn Running>>,
     reactors: Vec<RunningReactor>,
     pub(crate) sagas: Sagas,
@@ -115,6 +117,16 @@ impl Node {
             engine: engine.clone(),
             router: router.clone(),
             registry: registry.clone(),
+            source: Source {
+                router: router.clone(),
+                here: Some(Arc::new(Surveyor {
+                    engine: engine.clone(),
+                    registry: registry.clone(),
+                    router: router.clone(),
+                    options: share,
+                    directory: Directory::new(world.random()),
+                })),
+            },
             views: Vec::new(),
             reactors: Vec::new(),
             sagas,
@@ -178,6 +190,21 @@ impl Node {
         EntityRef::new(&self.router, Some(&self.engine), &id.into())
     }
 
+    /// The entities of a type, to be found by range and filter, wherever they are owned.
+    pub fn entities<E: Entity>(&self) -> Entities<E> {
+        Entities::new(self.source.clone(), Text::from_static(E::NAME))
+    }
+
+    /// The entities of a type known by its name, their states as JSON.
+    pub fn entities_named(&self, kind: impl Into<Text>) -> Entities<Named> {
+        Entities::new(self.source.clone(), kind.into())
+    }
+
+    /// Who has which partition, as far as this node knows.
+    pub fn placed(&self) -> Vec<Placed> {
+        Placed::all(&self.router)
+    }
+
     /// Commands over several entities that share a tag.
     pub fn together(&self) -> TogetherRef<'_> {
         TogetherRef {
@@ -203,16 +230,19 @@ impl Node {
 
     /// A view that runs here.
     pub fn view<K: Key, R: Row>(&self, view: &View<K, R>) -> ViewRef<K, R> {
-        let same = |running: &&Arc<dyn Running>| {
-            running.name() == view.name && running.version() == view.version
-        };
-        let running = self.views.iter().find(same).cloned();
+        let running = self.running(view.name, view.version);
         let running = running.and_then(|view| view.as_any().downcast::<RunningView<R>>().ok());
         let unknown = || QueryError::UnknownView(view.name.to_owned());
         ViewRef {
             view: running.ok_or_else(unknown),
             keys: PhantomData,
         }
+    }
+
+    pub(crate) fn running(&self, view: &str, version: u32) -> Option<Arc<dyn Running>> {
+        let same =
+            |running: &&Arc<dyn Running>| running.name() == view && running.version() == version;
+        self.views.iter().find(same).cloned()
     }
 
     /// The engine that the node runs on.

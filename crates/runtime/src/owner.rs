@@ -30,7 +30,7 @@ pub(crate) use known::ANSWERED;
 pub use ownership::OwnerReport;
 pub(crate) use ownership::{Owner, OwnerStatus};
 pub(crate) use read::{Shown, Strength, Watch};
-pub(crate) use residents::Residents;
+pub(crate) use residents::{Resident, Residents};
 pub(crate) use router::Router;
 pub use router::Sent;
 pub(crate) use single::{

@@ -17,11 +17,11 @@ use everfold_engine::engine::BoxFuture;
 use everfold_engine::slot::Partition;
 use tokio::sync::watch;
 
-pub(crate) use carry::Remote;
+pub(crate) use carry::{Remote, Tried};
 pub use client::Client;
 pub use receive::Accepting;
 pub(crate) use receive::{Accept, AcceptTogether, Carried, receive, told};
-pub(crate) use wire::What;
+pub(crate) use wire::{Outcome, What};
 
 /// A node's part in a cluster; given to [`Application::join_on`](crate::Application::join_on).
 #[derive(Clone)]

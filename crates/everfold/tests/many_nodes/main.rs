@@ -9,6 +9,7 @@
 #[path = "../bank/mod.rs"]
 mod bank;
 mod cluster;
+mod questions;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -71,6 +71,10 @@ impl Router {
         &self.inner.world
     }
 
+    pub(crate) fn layout(&self) -> Layout {
+        self.inner.layout
+    }
+
     /// The log's beginning.
     pub(crate) fn start(&self) -> &Position {
         &self.inner.start

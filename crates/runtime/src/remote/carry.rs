@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use everfold_engine::coordination::NodeId;
 use everfold_engine::engine::Engine;
 use everfold_engine::record::Reply;
 use everfold_engine::slot::Partition;
@@ -30,7 +31,7 @@ pub(crate) struct Remote {
 }
 
 /// One try to have work done.
-enum Tried {
+pub(crate) enum Tried {
     Answered(Response),
     /// Nothing was done, as far as it is known.
     Not(String),
@@ -123,7 +124,29 @@ impl Remote {
         }
     }
 
-    async fn attempt(
+    /// Has one node answer, whichever it is.
+    pub(crate) async fn question(
+        &self,
+        node: NodeId,
+        at: Partition,
+        what: &What,
+        left: Duration,
+    ) -> Result<Outcome, String> {
+        let request = Request {
+            partition: at,
+            envelope: Envelope::default(),
+            hears: false,
+            what: what.clone(),
+            relayed: self.membership.relayed,
+        };
+        let request = encode(&request).map_err(|error| error.to_string())?;
+        let answer = self.membership.peers.ask(node, request, left).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        let response = decode::<Response>(&answer).map_err(|error| error.to_string())?;
+        Ok(response.outcome)
+    }
+
+    pub(crate) async fn attempt(
         &self,
         at: Partition,
         envelope: &Envelope,
@@ -218,6 +241,13 @@ impl Remote {
             },
             Outcome::Failed(error) => Answer::Failed(error),
             Outcome::Elsewhere => return Some(work),
+            Outcome::Surveyed(_)
+            | Outcome::Rows(_)
+            | Outcome::Behind(_)
+            | Outcome::UnknownView
+            | Outcome::History(_) => Answer::Failed(CommandError::Encoding(
+                "another node has answered something else than was asked".to_owned(),
+            )),
         };
         work.answer(answer);
         None

@@ -1,0 +1,304 @@
+//! Conditions on states and rows that can be sent to where these are.
+
+use std::cmp::Ordering;
+use std::ops::Not;
+use std::str::FromStr;
+
+use everfold_engine::Text;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A condition on the fields of a state or row, as its JSON shows them.
+///
+/// A closure cannot be sent to another node; this can.
+/// ```
+/// # use everfold_runtime::Filter;
+/// let wanted = Filter::field("balance").at_least(100).and(!Filter::field("owner.city").is("Bern"));
+/// assert_eq!(wanted, "balance>=100".parse::<Filter>()?.and(!"owner.city=Bern".parse::<Filter>()?));
+/// # Ok::<(), everfold_runtime::BadFilter>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Filter(Condition);
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+enum Condition {
+    #[default]
+    Everything,
+    Field(Vec<Text>, Test),
+    All(Vec<Condition>),
+    Any(Vec<Condition>),
+    Not(Box<Condition>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Test {
+    Is(Operand),
+    Below(Operand),
+    AtMost(Operand),
+    Above(Operand),
+    AtLeast(Operand),
+    Contains(Operand),
+    BeginsWith(Text),
+    Exists,
+}
+
+/// What a field is compared with: a number, text, or a truth value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Operand(Scalar);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Scalar {
+    Null,
+    Bool(bool),
+    Integer(i128),
+    Float(f64),
+    Text(Text),
+}
+
+/// A field to be compared.
+///
+/// Numbers are compared as numbers, text byte by byte. Where the field is missing or of another
+/// kind, every comparison says no.
+#[must_use = "a field is no filter before it is compared"]
+#[derive(Clone, Debug)]
+pub struct Field(Vec<Text>);
+
+impl Filter {
+    /// Lets everything through.
+    pub fn everything() -> Self {
+        Self::default()
+    }
+
+    /// A field by its path: names or places in lists, separated by dots.
+    pub fn field(path: &str) -> Field {
+        Field(path.split('.').map(Text::from).collect())
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self.0, other.0) {
+            (Condition::Everything, other) | (other, Condition::Everything) => Self(other),
+            (Condition::All(mut all), other) => {
+                all.push(other);
+                Self(Condition::All(all))
+            }
+            (this, other) => Self(Condition::All(vec![this, other])),
+        }
+    }
+
+    /// One of them or both.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        match (self.0, other.0) {
+            (Condition::Any(mut any), other) => {
+                any.push(other);
+                Self(Condition::Any(any))
+            }
+            (this, other) => Self(Condition::Any(vec![this, other])),
+        }
+    }
+
+    /// Whether it asks nothing at all.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.0 == Condition::Everything
+    }
+
+    /// Whether a state or row, as JSON, is let through.
+    pub fn matches(&self, value: &Value) -> bool {
+        self.0.holds(value)
+    }
+}
+
+impl Not for Filter {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        Self(Condition::Not(Box::new(self.0)))
+    }
+}
+
+impl Field {
+    fn tested(self, test: Test) -> Filter {
+        Filter(Condition::Field(self.0, test))
+    }
+
+    /// It equals `value`.
+    pub fn is(self, value: impl Into<Operand>) -> Filter {
+        self.tested(Test::Is(value.into()))
+    }
+
+    /// It is less than `value`.
+    pub fn below(self, value: impl Into<Operand>) -> Filter {
+        self.tested(Test::Below(value.into()))
+    }
+
+    /// It is `value` or less.
+    pub fn at_most(self, value: impl Into<Operand>) -> Filter {
+        self.tested(Test::AtMost(value.into()))
+    }
+
+    /// It is more than `value`.
+    pub fn above(self, value: impl Into<Operand>) -> Filter {
+        self.tested(Test::Above(value.into()))
+    }
+
+    /// It is `value` or more.
+    pub fn at_least(self, value: impl Into<Operand>) -> Filter {
+        self.tested(Test::AtLeast(value.into()))
+    }
+
+    /// It is a text with `value` somewhere in it, a list with it as an element, or an object with a
+    /// field of that name.
+    pub fn contains(self, value: impl Into<Operand>) -> Filter {
+        self.tested(Test::Contains(value.into()))
+    }
+
+    /// It is a text that begins so.
+    pub fn begins_with(self, text: impl Into<Text>) -> Filter {
+        self.tested(Test::BeginsWith(text.into()))
+    }
+
+    /// It is there, and not null.
+    pub fn exists(self) -> Filter {
+        self.tested(Test::Exists)
+    }
+}
+
+impl Condition {
+    fn holds(&self, value: &Value) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Field(path, test) => test.holds(find(value, path)),
+            Self::All(all) => all.iter().all(|it| it.holds(value)),
+            Self::Any(any) => any.iter().any(|it| it.holds(value)),
+            Self::Not(not) => !not.holds(value),
+        }
+    }
+}
+
+fn find<'a>(value: &'a Value, path: &[Text]) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, name| match value {
+        Value::Object(fields) => fields.get(&name[..]),
+        Value::Array(elements) => elements.get(name.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
+impl Test {
+    fn holds(&self, found: Option<&Value>) -> bool {
+        let ordered = |operand: &Operand, wanted: fn(Ordering) -> bool| {
+            found.and_then(|it| operand.compare(it)).is_some_and(wanted)
+        };
+        match self {
+            Self::Is(operand) => ordered(operand, Ordering::is_eq),
+            Self::Below(operand) => ordered(operand, Ordering::is_lt),
+            Self::AtMost(operand) => ordered(operand, Ordering::is_le),
+            Self::Above(operand) => ordered(operand, Ordering::is_gt),
+            Self::AtLeast(operand) => ordered(operand, Ordering::is_ge),
+            Self::Contains(operand) => match (found, &operand.0) {
+                (Some(Value::String(text)), Scalar::Text(part)) => text.contains(&part[..]),
+                (Some(Value::Object(fields)), Scalar::Text(name)) => fields.contains_key(&name[..]),
+                (Some(Value::Array(elements)), _) => elements
+                    .iter()
+                    .any(|element| operand.compare(element) == Some(Ordering::Equal)),
+                _ => false,
+            },
+            Self::BeginsWith(part) => {
+                matches!(found, Some(Value::String(text)) if text.starts_with(&part[..]))
+            }
+            Self::Exists => found.is_some_and(|found| !found.is_null()),
+        }
+    }
+}
+
+impl Operand {
+    /// How `value` compares with it; nothing where they cannot be compared.
+    fn compare(&self, value: &Value) -> Option<Ordering> {
+        match (value, &self.0) {
+            (Value::Null, Scalar::Null) => Some(Ordering::Equal),
+            (Value::Bool(value), Scalar::Bool(with)) => Some(value.cmp(with)),
+            (Value::String(value), Scalar::Text(with)) => {
+                Some(value.as_bytes().cmp(with.as_bytes()))
+            }
+            (Value::Number(value), Scalar::Integer(with)) => match integer(value) {
+                // Whole numbers are compared exactly: an amount may have more digits than a float.
+                Some(value) => Some(value.cmp(with)),
+                None => value.as_f64()?.partial_cmp(&(*with as f64)),
+            },
+            (Value::Number(value), Scalar::Float(with)) => value.as_f64()?.partial_cmp(with),
+            _ => None,
+        }
+    }
+}
+
+fn integer(number: &serde_json::Number) -> Option<i128> {
+    let signed = number.as_i64().map(i128::from);
+    signed.or_else(|| number.as_u64().map(i128::from))
+}
+
+macro_rules! operand {
+    ($variant:ident: $($type:ty),+) => {
+        $(impl From<$type> for Operand {
+            fn from(value: $type) -> Self {
+                Self(Scalar::$variant(value.into()))
+            }
+        })+
+    };
+}
+
+operand!(Bool: bool);
+operand!(Integer: i8, i16, i32, i64, i128, u8, u16, u32, u64);
+operand!(Float: f32, f64);
+operand!(Text: &str, String, Text);
+
+/// A filter's text that says nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no condition: write a field, then =, !=, <, <=, >, >= or ~ (contains), then a value; `balance>=100`, `owner.city=Bern`, `closed!=true`"
+)]
+pub struct BadFilter(String);
+
+impl FromStr for Filter {
+    type Err = BadFilter;
+
+    /// One condition: a field's path, a sign and a value. What reads as a number, `true`, `false` or
+    /// `null` is that, and text in double quotes is text in any case; anything else is text.
+    fn from_str(text: &str) -> Result<Self, BadFilter> {
+        let bad = || BadFilter(text.to_owned());
+        let at = text.find(['=', '!', '<', '>', '~']).ok_or_else(bad)?;
+        let (path, rest) = text.split_at(at);
+        let signs = ["!=", "<=", ">=", "=", "<", ">", "~"];
+        let sign = signs.into_iter().find(|it| rest.starts_with(it));
+        let sign = sign.ok_or_else(bad)?;
+        let path = path.trim();
+        if path.is_empty() || path.split('.').any(str::is_empty) {
+            return Err(bad());
+        }
+        let value = read(rest[sign.len()..].trim());
+        let field = Self::field(path);
+        Ok(match sign {
+            "=" => field.is(value),
+            "!=" => !field.is(value),
+            "<" => field.below(value),
+            "<=" => field.at_most(value),
+            ">" => field.above(value),
+            ">=" => field.at_least(value),
+            _ => field.contains(value),
+        })
+    }
+}
+
+fn read(text: &str) -> Operand {
+    Operand(match serde_json::from_str(text) {
+        Ok(Value::Null) => Scalar::Null,
+        Ok(Value::Bool(value)) => Scalar::Bool(value),
+        Ok(Value::String(value)) => Scalar::Text(value.into()),
+        Ok(Value::Number(value)) => match (integer(&value), value.as_f64()) {
+            (Some(value), _) => Scalar::Integer(value),
+            (None, Some(value)) => Scalar::Float(value),
+            (None, None) => Scalar::Text(text.into()),
+        },
+        _ => Scalar::Text(text.into()),
+    })
+}
