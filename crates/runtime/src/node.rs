@@ -267,8 +267,15 @@ impl Node {
         Ok(position)
     }
 
-    /// Waits until all handlers have processed everything, what followed from it and timers that are
-    /// due included, and nothing new has come meanwhile. Returns that position.
+    /// Whether a partition is this node's, if there are others.
+    fn serves(&self, partition: Partition) -> bool {
+        let remote = self.router.remote();
+        remote.is_none_or(|remote| remote.duty(partition) == Duty::Own)
+    }
+
+    /// Waits until all handlers of this node have processed everything, what followed from it and timers that are
+    /// due included, and nothing new has come meanwhile. Returns that position. Of several nodes each
+    /// has the reactors of the partitions that it owns.
     ///
     /// # Errors
     /// [`ReadError`] if the engine does not answer.
@@ -279,7 +286,10 @@ impl Node {
                 let head = before.offset(partition);
                 for reactor in &self.reactors {
                     if let Some(mut reached) = reactor.reached(partition) {
-                        let _ = reached.wait_for(|reached| *reached >= head).await;
+                        tokio::select! { biased;
+                            _ = reached.wait_for(|reached| *reached >= head) => {}
+                            () = self.elsewhere(partition) => {}
+                        }
                     }
                 }
             }
@@ -293,6 +303,14 @@ impl Node {
             if self.position().await? == before {
                 return Ok(before);
             }
+        }
+    }
+
+    /// Completes when another node owns a partition.
+    async fn elsewhere(&self, partition: Partition) {
+        match self.router.remote() {
+            Some(remote) => remote.membership.not_mine(partition).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -318,7 +336,17 @@ impl Node {
     pub async fn handlers(&self) -> Result<Vec<HandlerStatus>, ReadError> {
         let heads = self.heads(&self.position().await?);
         let views = self.views.iter().map(|view| view.status(&heads));
-        let reactors = self.reactors.iter().map(|reactor| reactor.status(&heads));
+        // What another node owns its reactors process.
+        let all = self.engine.identity().layout.all().zip(&heads);
+        let mine = all.map(|(partition, head)| {
+            if self.serves(partition) {
+                *head
+            } else {
+                Offset(0)
+            }
+        });
+        let mine: Vec<Offset> = mine.collect();
+        let reactors = self.reactors.iter().map(|reactor| reactor.status(&mine));
         Ok(views.chain(reactors).collect())
     }
 

@@ -98,6 +98,13 @@ impl Membership {
         }
     }
 
+    /// Completes once a partition is to be owned by another node, or by none.
+    pub(crate) async fn not_mine(&self, partition: Partition) {
+        if self.duty(partition) == Duty::Own {
+            self.duty_changes(partition, Duty::Own).await;
+        }
+    }
+
     /// Completes once the duty is another one.
     pub(crate) async fn duty_changes(&self, partition: Partition, from: Duty) {
         let mut plan = self.plan.clone();

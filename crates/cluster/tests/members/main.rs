@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use everfold::cluster::ClusterError;
 use everfold::engine::coordination::JoinError;
+use everfold::prelude::*;
+use everfold::{Filter, Holder, QueryError};
 use scene::*;
 
 async fn count(client: &everfold::cluster::Client, times: u64) {
@@ -101,6 +103,66 @@ fn who_was_frozen_finds_itself_replaced_and_joins_again() {
         assert_eq!(total(&client).await, 65);
     });
     assert!(reached["node: its lease ran out"] > 0, "{reached:?}");
+}
+
+/// Attacks: a client misses partitions, rows or events of nodes that it does not ask directly.
+#[test]
+fn clients_ask_for_ranges_rows_and_histories() {
+    scene(8, async |mut scene| {
+        for name in ["a", "b", "c"] {
+            scene.join(Scene::settings(name)).await.unwrap();
+        }
+        scene.until_owned(&["a", "b", "c"], &[3, 3, 2]).await;
+        let writer = scene.client(None).await;
+        count(&writer, 160).await;
+        let last = writer.entity::<Counter>("counter 7").send(Count { by: 5 });
+        let last = last.await.unwrap().position().clone();
+        for client in [scene.client(None).await, scene.client(Some("b")).await] {
+            let range = client
+                .entities::<Counter>()
+                .from("counter 2")
+                .before("counter 8");
+            let found = range.after(&last).await.unwrap();
+            let found: Vec<(&str, u64)> = found
+                .entities
+                .iter()
+                .map(|one| (one.id.as_text(), one.state.total))
+                .collect();
+            let wanted = ["2", "3", "4", "5", "6", "7"].map(|n| format!("counter {n}"));
+            let wanted: Vec<(&str, u64)> = wanted.iter().map(|n| (&n[..], 10)).collect();
+            assert_eq!(found[..5], wanted[..5]);
+            assert_eq!(found[5], ("counter 7", 15));
+            let rows = client
+                .view(&totals())
+                .matching(Filter::field("total").above(10));
+            let rows = rows.after(&last).await.unwrap();
+            assert_eq!(rows.rows, [("counter 7".to_owned(), Total { total: 15 })]);
+            assert!(!rows.more);
+            let key = "counter 3".to_owned();
+            let one = client.view(&totals()).get(&key).await.unwrap();
+            assert_eq!(one, Some(Total { total: 10 }));
+            let unknown: View<String, Total> = View::named("nothing");
+            let refused = client.view(&unknown).await.unwrap_err();
+            assert!(matches!(refused, QueryError::UnknownView(_)), "{refused}");
+            let counter = client.entity::<Counter>("counter 7");
+            let history = counter.history(8, 100).await.unwrap();
+            let versions: Vec<u64> = history.iter().map(|r| r.local.version).collect();
+            assert_eq!(versions, [9, 10, 11]);
+            assert_eq!(&history[2].portable.event_type[..], "Counted");
+            let holders = client.placed();
+            assert!(holders.iter().all(|placed| placed.owner != Holder::Nobody));
+        }
+        // The owner is gone, and nobody has taken over yet: any other node tells the history.
+        let owner = writer.entity::<Counter>("counter 7").placed().owner;
+        for name in ["a", "b", "c"] {
+            if Holder::Node(scene.member(name).id()) == owner {
+                scene.kill(name);
+            }
+        }
+        let counter = writer.entity::<Counter>("counter 7");
+        assert_eq!(counter.history(0, 100).await.unwrap().len(), 11);
+        assert_eq!(writer.entity::<Counter>("counter 7").placed().owner, owner);
+    });
 }
 
 /// Attacks: a node joins that must not.

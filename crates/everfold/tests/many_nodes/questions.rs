@@ -204,8 +204,9 @@ fn views_answer_ranges_with_their_position() {
         for number in 0..20 {
             last = Some(deposit(&cluster.node(1), &format!("a {number:02}"), 1000 + number).await);
         }
+        cluster.node(1).caught_up().await.unwrap();
         let node = cluster.node(2);
-        let durable = node.position().await.unwrap();
+        let durable = node.caught_up().await.unwrap();
         let turnover = turnover();
         let range = node
             .view(&turnover)

@@ -14,7 +14,7 @@ use serde_json::Value;
 /// ```
 /// # use everfold_runtime::Filter;
 /// let wanted = Filter::field("balance").at_least(100).and(!Filter::field("owner.city").is("Bern"));
-/// assert_eq!(wanted, "balance>=100".parse::<Filter>()?.and(!"owner.city=Bern".parse::<Filter>()?));
+/// assert_eq!(wanted, "balance>=100 and owner.city!=Bern".parse::<Filter>()?);
 /// # Ok::<(), everfold_runtime::BadFilter>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -262,31 +262,62 @@ pub struct BadFilter(String);
 impl FromStr for Filter {
     type Err = BadFilter;
 
-    /// One condition: a field's path, a sign and a value. What reads as a number, `true`, `false` or
-    /// `null` is that, and text in double quotes is text in any case; anything else is text.
+    /// Conditions joined by ` and `, each a field's path, a sign (`=`, `!=`, `<`, `<=`, `>`, `>=`, or
+    /// `~` for contains) and a value. What reads as a number, `true`, `false` or `null` is that, and
+    /// text in double quotes is text in any case; anything else is text.
     fn from_str(text: &str) -> Result<Self, BadFilter> {
-        let bad = || BadFilter(text.to_owned());
-        let at = text.find(['=', '!', '<', '>', '~']).ok_or_else(bad)?;
-        let (path, rest) = text.split_at(at);
-        let signs = ["!=", "<=", ">=", "=", "<", ">", "~"];
-        let sign = signs.into_iter().find(|it| rest.starts_with(it));
-        let sign = sign.ok_or_else(bad)?;
-        let path = path.trim();
-        if path.is_empty() || path.split('.').any(str::is_empty) {
-            return Err(bad());
+        let mut filter = Self::everything();
+        let mut rest = text;
+        loop {
+            let (first, others) = first_of(rest);
+            filter = filter.and(condition(first).ok_or_else(|| BadFilter(first.to_owned()))?);
+            match others {
+                Some(others) => rest = others,
+                None => return Ok(filter),
+            }
         }
-        let value = read(rest[sign.len()..].trim());
-        let field = Self::field(path);
-        Ok(match sign {
-            "=" => field.is(value),
-            "!=" => !field.is(value),
-            "<" => field.below(value),
-            "<=" => field.at_most(value),
-            ">" => field.above(value),
-            ">=" => field.at_least(value),
-            _ => field.contains(value),
-        })
     }
+}
+
+/// A condition and those behind it.
+fn first_of(text: &str) -> (&str, Option<&str>) {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, character) in text.char_indices() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = quoted,
+            '"' => quoted = !quoted,
+            ' ' if !quoted => {
+                if let Some(others) = text[at..].strip_prefix(" and ") {
+                    return (&text[..at], Some(others));
+                }
+            }
+            _ => {}
+        }
+    }
+    (text, None)
+}
+
+fn condition(text: &str) -> Option<Filter> {
+    let at = text.find(['=', '!', '<', '>', '~'])?;
+    let (path, rest) = text.split_at(at);
+    let signs = ["!=", "<=", ">=", "=", "<", ">", "~"];
+    let sign = signs.into_iter().find(|it| rest.starts_with(it))?;
+    let path = path.trim();
+    if path.split('.').any(str::is_empty) {
+        return None;
+    }
+    let value = read(rest[sign.len()..].trim());
+    let field = Filter::field(path);
+    Some(match sign {
+        "=" => field.is(value),
+        "!=" => !field.is(value),
+        "<" => field.below(value),
+        "<=" => field.at_most(value),
+        ">" => field.above(value),
+        ">=" => field.at_least(value),
+        _ => field.contains(value),
+    })
 }
 
 fn read(text: &str) -> Operand {
@@ -301,4 +332,87 @@ fn read(text: &str) -> Operand {
         },
         _ => Scalar::Text(text.into()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn holds(text: &str, state: &Value) -> bool {
+        text.parse::<Filter>().unwrap().matches(state)
+    }
+
+    #[test]
+    fn conditions_are_those_of_the_values_kind() {
+        let state = json!({
+            "balance": 120, "rate": 0.5, "large": 9_007_199_254_740_993_u64, "name": "Ann and \"Bo\"",
+            "tags": ["vip", 7], "owner": {"city": "Bern"}, "closed": false, "left": null,
+        });
+        for yes in [
+            "balance=120",
+            "balance>=120",
+            "balance<121",
+            "balance>119.5",
+            "rate=0.5",
+            "rate<1",
+            "large=9007199254740993",
+            "large>9007199254740992",
+            "owner.city=Bern",
+            "owner~city",
+            "tags~vip",
+            "tags~7",
+            "tags.0=vip",
+            "closed=false",
+            "closed!=true",
+            "left=null",
+            "missing!=1",
+            "name~and",
+            "name=\"Ann and \\\"Bo\\\"\" and balance>1",
+            "owner.city>=Bern",
+        ] {
+            assert!(holds(yes, &state), "{yes}");
+        }
+        for no in [
+            "balance=121",
+            "balance=\"120\"",
+            "large=9007199254740992",
+            "owner.city=bern",
+            "missing=1",
+            "missing<1",
+            "tags~vi",
+            "tags.2=vip",
+            "closed=0",
+            "name~or",
+            "balance>1 and balance<120",
+            "owner>1",
+        ] {
+            assert!(!holds(no, &state), "{no}");
+        }
+        let either = Filter::field("balance")
+            .is(1)
+            .or(Filter::field("owner.city").begins_with("Be"));
+        assert!(either.matches(&state) && !(!either).matches(&state));
+        assert!(Filter::field("closed").exists().matches(&state));
+        assert!(!Filter::field("left").exists().matches(&state));
+    }
+
+    #[test]
+    fn what_is_no_condition_is_refused() {
+        for bad in [
+            "",
+            "balance",
+            "=1",
+            "a..b=1",
+            ".a=1",
+            "a!1",
+            "a=1 and ",
+            "a=1 and b",
+        ] {
+            let refused = bad.parse::<Filter>().unwrap_err();
+            assert!(refused.to_string().contains("no condition"), "{refused}");
+        }
+    }
 }

@@ -108,6 +108,7 @@ impl From<QueryError> for Failure {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Behind { behind, .. } => Self::behind(behind, error.to_string()),
+            QueryError::NotReached { behind, .. } => Self::behind(behind, error.to_string()),
             QueryError::ForeignPosition(error) => Self::bad_request(error.to_string()),
             QueryError::Read(error) => error.into(),
             QueryError::Owner(error) => error.into(),
