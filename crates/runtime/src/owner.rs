@@ -13,6 +13,7 @@ mod ownership;
 mod partition_state;
 mod read;
 mod recover;
+mod remembered;
 mod residents;
 mod room;
 mod router;

@@ -10,7 +10,7 @@ use everfold::engine::engine::{BoxFuture, Engine};
 use everfold::engine::memory::Memory;
 use everfold::engine::{Bytes, Timestamp, Uuid, World};
 use everfold::prelude::*;
-use everfold::{Membership, Node, NodeOptions, PeerError, Peers};
+use everfold::{Membership, Node, NodeOptions, PeerError, Peers, StateOptions};
 use everfold_sim::Simulation;
 use tokio::sync::watch;
 
@@ -84,6 +84,7 @@ pub struct Cluster {
     engine: Arc<dyn Engine>,
     pub world: Arc<dyn World>,
     application: fn() -> Application,
+    state: StateOptions,
 }
 
 pub fn id(number: u128) -> NodeId {
@@ -93,6 +94,23 @@ pub fn id(number: u128) -> NodeId {
 impl Cluster {
     /// All partitions are the first node's.
     pub async fn of(
+        application: fn() -> Application,
+        partitions: u16,
+        nodes: u128,
+        world: Arc<dyn World>,
+    ) -> Self {
+        Self::with(
+            StateOptions::default(),
+            application,
+            partitions,
+            nodes,
+            world,
+        )
+        .await
+    }
+
+    pub async fn with(
+        state: StateOptions,
         application: fn() -> Application,
         partitions: u16,
         nodes: u128,
@@ -116,6 +134,7 @@ impl Cluster {
             engine: Arc::new(engine),
             world,
             application,
+            state,
         };
         for number in 1..=nodes {
             cluster.join(number).await;
@@ -135,7 +154,10 @@ impl Cluster {
         let joined = (self.application)().join_on(
             self.engine.clone(),
             self.world.clone(),
-            NodeOptions::default(),
+            NodeOptions {
+                state: self.state,
+                ..NodeOptions::default()
+            },
             membership,
         );
         let node = Arc::new(joined.await.unwrap());

@@ -10,6 +10,7 @@
 mod bank;
 mod cluster;
 mod questions;
+mod remembered;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,6 +15,7 @@ use super::Residents;
 use super::batch::Batch;
 use super::partition_state::PartitionState;
 use super::recover::{Recovery, Tail};
+use super::remembered::bring_back;
 use super::router::Router;
 use super::serve::{End, LEAST_SWEPT, MOST_UNITS, Serving};
 use super::standby::{Following, Standby};
@@ -336,6 +337,22 @@ impl Owner {
         stored
     }
 
+    /// Has the entities come back that are to be remembered.
+    fn bring_back(&self, epoch: Epoch) {
+        if self.options.store == StateStore::Memory || !self.registry.remembers() {
+            return;
+        }
+        let (status, budget) = (self.status.clone(), self.options.memory_bytes as u64);
+        let has_room = move || {
+            status.epoch.load(Ordering::Relaxed) == epoch.0
+                && status.bytes.load(Ordering::Relaxed) < budget
+        };
+        let ground = (self.engine.clone(), self.world.clone());
+        let (registry, router) = (self.registry.clone(), self.router.clone());
+        let task = bring_back(ground, registry, router, self.partition, has_room);
+        self.world.spawn("bring entities back", Box::pin(task));
+    }
+
     async fn serve(&mut self, claim: Claim, mut tail: Tail, warm: Option<Warm>) -> Option<End> {
         let is_warm = warm.is_some();
         let budget = self.options.memory_bytes as u64;
@@ -373,7 +390,9 @@ impl Owner {
             stored,
             keeper: None,
             router: self.router.clone(),
+            noted_at: self.world.elapsed(),
         };
+        self.bring_back(claim.epoch);
         if tail.foreign {
             serving.keeper().clear_snapshots();
         }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use everfold_engine::engine::{
     self, AppendError, BoxFuture, Engine, Epoch, Limits, OwnerError, ReadLimit,
@@ -92,6 +93,8 @@ pub(super) struct Serving {
     /// The task that stores state, once there is something to store.
     pub(super) keeper: Option<Keeper>,
     pub(super) router: Router,
+    /// When it was last noted who is in memory.
+    pub(super) noted_at: Duration,
 }
 
 impl Serving {

@@ -12,6 +12,7 @@ use super::OwnerStatus;
 use super::recover::{Recovery, Tail};
 use super::residents::{Resident, Residents};
 use super::snapshot::Loader;
+use crate::options::StateStore;
 use crate::schema::Registry;
 
 /// A longer stretch is folded into the entities that are there, and no others are fetched for it.
@@ -51,14 +52,21 @@ impl Following<'_> {
     pub(super) async fn follow(&self, standby: &mut Standby) {
         let engine = self.recovery.engine;
         let mut pause = std::time::Duration::from_millis(10);
+        let mut remembers =
+            self.registry.remembers() && self.recovery.options.store == StateStore::Disk;
         loop {
-            let head = engine
-                .wait(self.recovery.partition, standby.tail.head)
-                .await;
+            let (partition, reached) = (self.recovery.partition, standby.tail.head);
+            let head = match remembers {
+                true => engine.safe_head(partition).await,
+                false => engine.wait(partition, reached).await,
+            };
             let read = match head {
                 Ok(head) => self.read(standby, head).await,
                 Err(error) => Err(OwnerError::Unavailable(error.to_string())),
             };
+            if read.is_ok() && std::mem::take(&mut remembers) {
+                self.fetch_remembered(standby).await;
+            }
             match read {
                 Ok(()) => pause = std::time::Duration::from_millis(10),
                 Err(_) => {
@@ -113,6 +121,11 @@ impl Following<'_> {
                 break;
             }
         }
+        self.report(standby);
+    }
+
+    /// Figures for inspection.
+    pub(super) fn report(&self, standby: &Standby) {
         let status = self.status;
         let residents = standby.residents.len() as u64;
         status.residents.store(residents, Ordering::Relaxed);
@@ -120,7 +133,7 @@ impl Following<'_> {
         status.bytes.store(bytes, Ordering::Relaxed);
     }
 
-    async fn load(&self, standby: &mut Standby, key: &EntityKey) {
+    pub(super) async fn load(&self, standby: &mut Standby, key: &EntityKey) {
         let loader = Loader {
             engine: self.recovery.engine,
             options: self.recovery.options,
