@@ -84,7 +84,14 @@ impl Node {
             options: share,
         });
         let start = engine.identity().start();
-        let router = Router::new(layout, start, inboxes, world.clone(), remote);
+        let router = Router::new(
+            layout,
+            start,
+            inboxes,
+            options.allowed(),
+            world.clone(),
+            remote,
+        );
         for (partition, inbox) in layout.all().zip(waiting) {
             let (ready, state) = watch::channel(None);
             let status = Arc::new(OwnerStatus::default());

@@ -426,7 +426,7 @@ pub(crate) fn is_passing(error: &CommandError) -> bool {
     matches!(
         error,
         CommandError::Unavailable { .. }
-            | CommandError::Overloaded(_)
+            | CommandError::Overloaded { .. }
             | CommandError::Fenced(_)
             | CommandError::Unknown(_)
             | CommandError::Deadline

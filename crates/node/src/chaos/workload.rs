@@ -143,7 +143,7 @@ fn happened_not(error: &CommandError) -> bool {
             | CommandError::Panicked(_)
             | CommandError::Encoding(_)
             | CommandError::NoDefinition(_)
-            | CommandError::Overloaded(_)
+            | CommandError::Overloaded { .. }
             | CommandError::NotCarried { .. }
     )
 }

@@ -378,6 +378,9 @@ impl Owner {
             serving.keeper().clear_snapshots();
         }
         let end = serving.run(&mut self.inbox, &mut self.closing).await;
+        if let Some(backlog) = self.router.backlog(self.partition) {
+            backlog.rest();
+        }
         match end {
             End::Closed => {
                 serving.put_away().await;

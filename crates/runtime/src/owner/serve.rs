@@ -119,6 +119,9 @@ impl Serving {
             let room = MOST_UNITS.saturating_sub(self.queue.len());
             tokio::select! { biased;
                 result = landing(&mut self.flight) => {
+                    if let Some(backlog) = self.router.backlog(self.partition) {
+                        backlog.landed(self.world.elapsed());
+                    }
                     if let Some(end) = self.landed(result) {
                         return end;
                     }
@@ -327,7 +330,13 @@ impl Serving {
                 Ok(())
             }
             Ok(Ruling::Wait) => {
-                if let Some(entity) = work.entities().first().cloned() {
+                if let Err(retry_after) = work.envelope_mut().place.watch(|| self.world.elapsed()) {
+                    let partition = self.partition;
+                    work.answer(Answer::Failed(CommandError::Overloaded {
+                        partition,
+                        retry_after,
+                    }));
+                } else if let Some(entity) = work.entities().first().cloned() {
                     let watchers = self.watchers.entry(entity).or_default();
                     watchers.retain(|work| !work.is_abandoned());
                     watchers.push(work);
@@ -428,6 +437,12 @@ impl Serving {
         let records = std::mem::take(&mut batch.records);
         let statements = std::mem::take(&mut batch.statements);
         let (number, fenced) = (batch.number, batch.fenced);
+        if let Some(backlog) = self.router.backlog(partition)
+            && (fenced || !records.is_empty())
+        {
+            let full = !self.queue.is_empty();
+            backlog.left(self.world.elapsed(), batch.pending.len(), full);
+        }
         let flight: Flight = Box::pin(async move {
             if !records.is_empty() {
                 let batch = engine::Batch {

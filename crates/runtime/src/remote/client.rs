@@ -8,7 +8,7 @@ use super::{Membership, Remote};
 use crate::application::{Application, StartError};
 use crate::entity::Entity;
 use crate::entity_ref::EntityRef;
-use crate::options::StateOptions;
+use crate::options::{NodeOptions, StateOptions};
 use crate::owner::Router;
 use crate::together::TogetherRef;
 
@@ -37,7 +37,8 @@ impl Client {
             registry: Arc::new(application.registry()?),
             options: StateOptions::default(),
         };
-        let router = Router::new(layout, start, Vec::new(), world, Some(remote));
+        let allowed = NodeOptions::default().allowed();
+        let router = Router::new(layout, start, Vec::new(), allowed, world, Some(remote));
         Ok(Self { router })
     }
 
