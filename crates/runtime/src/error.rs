@@ -144,6 +144,15 @@ pub enum CommandError {
         /// What was in the way.
         reason: String,
     },
+    /// Nothing happened: a build that is later than those of all nodes that could be asked has written
+    /// what it depends on.
+    #[error("not done: {entity} was written by a later build: {reason}; start nodes of that build")]
+    NewerBuild {
+        /// The entity.
+        entity: String,
+        /// What cannot be read.
+        reason: String,
+    },
 }
 
 impl CommandError {
@@ -167,6 +176,7 @@ impl CommandError {
                 | Self::Deadline
                 | Self::Closed
                 | Self::NoOwner { .. }
+                | Self::NewerBuild { .. }
         )
     }
 }

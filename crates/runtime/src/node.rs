@@ -138,7 +138,11 @@ impl Node {
         } else {
             node = node.claim(&mut states).await?;
         }
-        let feed = |partition| Arc::new(Feed::new(engine.clone(), partition));
+        let feed = |partition: Partition| {
+            let status = node.owners[partition.index()].clone();
+            let mixed = clustered.then(|| (registry.clone(), status));
+            Arc::new(Feed::new(engine.clone(), partition, mixed))
+        };
         let feeds = layout.all().map(feed).collect();
         let ground = Ground {
             engine,
@@ -356,7 +360,8 @@ impl Node {
         ownership.is_some_and(|it| matches!(&*it.borrow(), Some(Ok(_))))
     }
 
-    /// The partitions whose state this node has in memory, as it tells the others.
+    /// The partitions whose state this node has in memory, as it tells the others, and those that it
+    /// cannot serve because a later build has written them.
     pub fn held(&self) -> Vec<Held> {
         let standing_by = |partition| {
             let remote = self.router.remote();
@@ -364,7 +369,18 @@ impl Node {
         };
         let layout = self.engine.identity().layout;
         let each = layout.all().zip(self.owners.iter().zip(&*self.ownerships));
-        each.filter_map(|(partition, (status, ownership))| {
+        let unable = layout
+            .all()
+            .zip(&self.owners)
+            .filter_map(|(partition, status)| {
+                status.unreadable.load(Ordering::Relaxed).then_some(Held {
+                    partition,
+                    role: Role::Unable,
+                    offset: Offset(0),
+                    epoch: Epoch(0),
+                })
+            });
+        let held = each.filter_map(|(partition, (status, ownership))| {
             let owned = ownership.borrow().clone();
             let (role, epoch) = match owned {
                 Some(Ok(epoch)) => (Role::Owner, epoch),
@@ -378,8 +394,8 @@ impl Node {
                 offset,
                 epoch,
             })
-        })
-        .collect()
+        });
+        held.chain(unable).collect()
     }
 
     /// The names of the entity types with code.

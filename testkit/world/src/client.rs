@@ -427,6 +427,7 @@ pub(crate) fn is_passing(error: &CommandError) -> bool {
         error,
         CommandError::Unavailable { .. }
             | CommandError::Overloaded { .. }
+            | CommandError::NewerBuild { .. }
             | CommandError::Fenced(_)
             | CommandError::Unknown(_)
             | CommandError::Deadline

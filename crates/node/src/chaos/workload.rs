@@ -144,6 +144,7 @@ fn happened_not(error: &CommandError) -> bool {
             | CommandError::Encoding(_)
             | CommandError::NoDefinition(_)
             | CommandError::Overloaded { .. }
+            | CommandError::NewerBuild { .. }
             | CommandError::NotCarried { .. }
     )
 }

@@ -241,7 +241,7 @@ impl Serving {
             }
         };
         if let Err(error) = self.bring_in(work.entities()).await {
-            work.answer(Answer::Failed(error));
+            self.fail(work, error);
             return Ok(());
         }
         self.rule(work, id, now)
@@ -345,10 +345,33 @@ impl Serving {
                 Ok(())
             }
             Err(error) => {
-                work.answer(Answer::Failed(error));
+                self.fail(work, error);
                 Ok(())
             }
         }
+    }
+
+    /// Work that has failed. What a later build can do waits for the partition to become that one's, as
+    /// it does when the assigner hears that this node cannot serve it.
+    fn fail(&self, work: Box<dyn Work>, error: CommandError) {
+        let later = matches!(error, CommandError::NewerBuild { .. });
+        let Some(remote) = self.router.remote().filter(|_| later).cloned() else {
+            return work.answer(Answer::Failed(error));
+        };
+        self.status.notice(&error);
+        self.world
+            .reached("owner: work waits for a node of a later build");
+        let (router, world, partition) = (self.router.clone(), self.world.clone(), self.partition);
+        let waiting = async move {
+            tokio::select! { biased;
+                () = remote.membership.duty_changes(partition, Duty::Own) => {
+                    remote.carry(router, partition, work);
+                }
+                () = world.sleep(remote.membership.patience) => work.answer(Answer::Failed(error)),
+            }
+        };
+        self.world
+            .spawn("wait for a later build", Box::pin(waiting));
     }
 
     /// Those of the entities that have no events and nobody waits for: to read them again costs

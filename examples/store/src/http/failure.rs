@@ -106,9 +106,9 @@ impl From<CommandError> for Failure {
             CommandError::Conflict(_) => (StatusCode::CONFLICT, "CONFLICT"),
             CommandError::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED"),
             CommandError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "SHUTTING_DOWN"),
-            CommandError::Unavailable { .. } | CommandError::Fenced(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE")
-            }
+            CommandError::Unavailable { .. }
+            | CommandError::Fenced(_)
+            | CommandError::NewerBuild { .. } => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
             CommandError::Unknown(_) | CommandError::Deadline | CommandError::NoOwner { .. } => {
                 (StatusCode::GATEWAY_TIMEOUT, "OUTCOME_UNKNOWN")
             }
