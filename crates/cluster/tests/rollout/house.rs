@@ -23,6 +23,7 @@ pub enum Build {
     New,
 }
 
+type Asked = Mutex<BTreeMap<String, (Arc<Node>, Build)>>;
 type Members = Mutex<BTreeMap<String, (Arc<Clustered>, Build)>>;
 
 /// The way of one end to the others.
@@ -77,7 +78,7 @@ pub struct House {
     pub world: Arc<dyn World>,
     members: Arc<Members>,
     /// Those that are asked for something: not those that are about to leave.
-    asked: Arc<Mutex<BTreeMap<String, (Arc<Node>, Build)>>>,
+    asked: Arc<Asked>,
 }
 
 /// Clients that count until they are told to end.
