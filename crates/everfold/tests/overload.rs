@@ -205,3 +205,20 @@ fn nobody_is_taken_who_would_wait_for_too_long() {
         assert_eq!(balance(&owner).await, 2000);
     });
 }
+
+/// Attacks: a partition whose owner is held up takes the way to that node from the others.
+#[test]
+fn the_way_to_a_node_is_shared_by_partitions() {
+    hooked(1, async |hook, world| {
+        let (cluster, release) = held_up(&hook, &world, NodeOptions::default()).await;
+        let before = cluster.asked();
+        let mut far = flood(&cluster.node(2), &world, 3000);
+        assert!(so_far(&mut far, &world).await.is_empty());
+        let asked = cluster.asked() - before;
+        assert!(asked < 1000, "{asked} requests are on their way");
+        release.send_replace(true);
+        for _ in 0..3000 {
+            far.recv().await.unwrap().unwrap();
+        }
+    });
+}

@@ -14,8 +14,8 @@ pub struct NodeOptions {
     pub waiting_commands: usize,
     /// Bytes of commands that may wait per partition; the first 64 commands are not counted.
     pub waiting_bytes: usize,
-    /// A command that would wait for longer than this at the owner here, as far as the last batches
-    /// tell, is refused at once: its caller would be gone when its turn came. It is taken in any case
+    /// A command that would wait for longer than this, as far as the last batches, or the last answers of
+    /// another owner tell, is refused at once: its caller would be gone when its turn came. It is taken in any case
     /// while what waits goes into one batch (1,024 commands).
     pub waiting_time: Duration,
     /// What owners keep in memory and what they store beside the log.

@@ -14,6 +14,9 @@ const FEW: usize = 64;
 /// The bounds of what is said to who is refused.
 const HINT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
 
+/// Requests of one partition that are on their way to another node at a time: several partitions share the
+/// connection, and one whose owner is held up must leave room for the others.
+const CARRIED: usize = 512;
 /// How much of the work that waits for a new owner asks for it at a time: when it comes, it is not to
 /// find everything at its door at once.
 const REPEATS: usize = 64;
@@ -43,6 +46,7 @@ pub(crate) struct Backlog {
     carried: AtomicU64,
     /// Who has been turned away by a node and asks again.
     repeats: Semaphore,
+    on_the_way: Semaphore,
 }
 
 impl Backlog {
@@ -57,6 +61,7 @@ impl Backlog {
             left: AtomicU64::new(0),
             carried: AtomicU64::new(0),
             repeats: Semaphore::new(REPEATS),
+            on_the_way: Semaphore::new(CARRIED),
         }
     }
 
@@ -106,11 +111,12 @@ impl Backlog {
             left => now.saturating_sub(Duration::from_nanos(left - 1)),
         };
         let batch = read(&self.batch).max(under_way);
-        if batch.is_zero() {
-            return read(&self.carried);
-        }
-        let batches = self.waiting.load(Ordering::Relaxed) / self.units.load(Ordering::Relaxed);
-        batch.saturating_mul(u32::try_from(batches + 1).unwrap_or(u32::MAX))
+        let (turn, units) = match batch.is_zero() {
+            true => (read(&self.carried), CARRIED),
+            false => (batch, self.units.load(Ordering::Relaxed)),
+        };
+        let turns = self.waiting.load(Ordering::Relaxed) / units + 1;
+        turn.saturating_mul(u32::try_from(turns).unwrap_or(u32::MAX))
     }
 
     /// When to come back: half of what waits is done by then, so there is room, and still work.
@@ -140,9 +146,14 @@ impl Backlog {
         self.batch.store(0, Ordering::Relaxed);
     }
 
-    /// Leave to ask again; waits until few others do.
-    pub(crate) async fn may_repeat(&self) -> Option<SemaphorePermit<'_>> {
-        self.repeats.acquire().await.ok()
+    /// Leave to ask another node, when not too many others do; to ask again, when few do.
+    pub(crate) async fn may_ask(&self, again: bool) -> Option<SemaphorePermit<'_>> {
+        let places = if again {
+            &self.repeats
+        } else {
+            &self.on_the_way
+        };
+        places.acquire().await.ok()
     }
 
     /// Another node has answered after so long.

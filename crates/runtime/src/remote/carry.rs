@@ -94,8 +94,8 @@ impl Remote {
                 }
             );
             let permit = match &backlog {
-                Some(backlog) if !first && !waits => tokio::select! { biased;
-                    permit = backlog.may_repeat() => permit,
+                Some(backlog) if !waits => tokio::select! { biased;
+                    permit = backlog.may_ask(!first) => permit,
                     () = world.sleep(left) => None,
                 },
                 _ => None,
