@@ -189,3 +189,28 @@ pub(super) async fn no_such_method(method: Method, uri: Uri) -> Failure {
     let message = format!("{} does not take {method}", uri.path());
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, "UNKNOWN_METHOD", message)
 }
+
+#[cfg(test)]
+mod tests {
+    use everfold::engine::slot::Partition;
+
+    use super::*;
+
+    /// Attacks: a client that is refused because too much waits is not told when to come back.
+    #[tokio::test]
+    async fn who_is_refused_hears_when_to_come_back() {
+        let overloaded = CommandError::Overloaded {
+            partition: Partition(3),
+            retry_after: Duration::from_millis(1200),
+        };
+        let response = Failure::from(QueryError::from(overloaded)).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+        let body = axum::body::to_bytes(response.into_body(), 1 << 16).await;
+        let body: Value = serde_json::from_slice(&body.unwrap()).unwrap();
+        assert_eq!(body["error"]["kind"], "OVERLOADED");
+        assert_eq!(body["error"]["retry_after_ms"], 1200);
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.contains("1200 ms"), "{message}");
+    }
+}
