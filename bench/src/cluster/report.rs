@@ -85,7 +85,7 @@ pub struct Moves {
 /// Commands that arrive by schedule at a client that knows the owners, over three nodes.
 #[derive(Clone, Debug, Serialize)]
 pub struct Overload {
-    /// What 1,024 clients have done, one command at a time each.
+    /// The most that was done of any number, as far as more than that was asked for.
     pub capacity_per_second: f64,
     /// What was done of twice as many, as a share of the most that was done.
     pub goodput_ratio: f64,
