@@ -86,7 +86,14 @@ impl Node {
             options: share,
         });
         let start = engine.identity().start();
-        let router = Router::new(layout, start, inboxes, world.clone(), remote);
+        let router = Router::new(
+            layout,
+            start,
+            inboxes,
+            options.allowed(),
+            world.clone(),
+            remote,
+        );
         for (partition, inbox) in layout.all().zip(waiting) {
             let (ready, state) = watch::channel(None);
             let status = Arc::new(OwnerStatus::default());
@@ -143,7 +150,11 @@ impl Node {
         } else {
             node = node.claim(&mut states).await?;
         }
-        let feed = |partition| Arc::new(Feed::new(engine.clone(), partition));
+        let feed = |partition: Partition| {
+            let status = node.owners[partition.index()].clone();
+            let mixed = clustered.then(|| (registry.clone(), status));
+            Arc::new(Feed::new(engine.clone(), partition, mixed))
+        };
         let feeds = layout.all().map(feed).collect();
         let ground = Ground {
             engine,
@@ -407,7 +418,8 @@ impl Node {
         ownership.is_some_and(|it| matches!(&*it.borrow(), Some(Ok(_))))
     }
 
-    /// The partitions whose state this node has in memory, as it tells the others.
+    /// The partitions whose state this node has in memory, as it tells the others, and those that it
+    /// cannot serve because a later build has written them.
     pub fn held(&self) -> Vec<Held> {
         let standing_by = |partition| {
             let remote = self.router.remote();
@@ -415,7 +427,18 @@ impl Node {
         };
         let layout = self.engine.identity().layout;
         let each = layout.all().zip(self.owners.iter().zip(&*self.ownerships));
-        each.filter_map(|(partition, (status, ownership))| {
+        let unable = layout
+            .all()
+            .zip(&self.owners)
+            .filter_map(|(partition, status)| {
+                status.unreadable.load(Ordering::Relaxed).then_some(Held {
+                    partition,
+                    role: Role::Unable,
+                    offset: Offset(0),
+                    epoch: Epoch(0),
+                })
+            });
+        let held = each.filter_map(|(partition, (status, ownership))| {
             let owned = ownership.borrow().clone();
             let (role, epoch) = match owned {
                 Some(Ok(epoch)) => (Role::Owner, epoch),
@@ -429,8 +452,8 @@ impl Node {
                 offset,
                 epoch,
             })
-        })
-        .collect()
+        });
+        held.chain(unable).collect()
     }
 
     /// The names of the entity types with code.

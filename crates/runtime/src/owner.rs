@@ -4,6 +4,7 @@
 //! batch is on its way to the engine the next is decided. No answer leaves before everything that
 //! its decision could have seen is durable and the ownership has been proven since it arrived.
 
+mod backlog;
 mod baseline;
 mod batch;
 mod doubtful;
@@ -25,6 +26,7 @@ mod standby;
 mod unit;
 mod work;
 
+pub(crate) use backlog::{Allowed, Place};
 pub(crate) use baseline::Stand;
 pub(crate) use doubtful::Doubtful;
 pub(crate) use known::ANSWERED;

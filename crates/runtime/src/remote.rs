@@ -59,8 +59,11 @@ pub enum PeerError {
     #[error("it cannot be reached: {0}")]
     Unreachable(String),
     /// Nothing was sent, for too much is on its way.
-    #[error("too much is on its way to it")]
-    Overloaded,
+    #[error("too much is on its way to it; try again in {} ms", .retry_after.as_millis())]
+    Overloaded {
+        /// When there is likely to be room.
+        retry_after: Duration,
+    },
     /// It was sent, and what became of it is not known.
     #[error("it has not answered: {0}")]
     Lost(String),

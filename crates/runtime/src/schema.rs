@@ -107,6 +107,16 @@ impl EntityType {
         }
     }
 
+    /// Whether a stored event is likely to be of a later build.
+    pub(crate) fn is_newer(&self, portable: &Portable) -> bool {
+        let (name, version) = (&portable.event_type, portable.schema_version);
+        let knows = |schema: &EventSchema| schema.name == &name[..] && version <= schema.version;
+        // Reading it is the last resort: an event of another name may have been renamed.
+        !self.schemas.is_empty()
+            && !self.schemas.iter().any(knows)
+            && (self.check)(portable).is_err_and(|error| error.is_newer())
+    }
+
     /// A declared consistency scope.
     pub(crate) fn boundary(name: &'static str) -> Self {
         Self {

@@ -43,6 +43,7 @@ pub const PLACES: &[&str] = &[
     "owner: unknown outcome, claims again",
     "owner: who waits looks again after an undo",
     "owner: work passed on to the owner",
+    "owner: work waits for a node of a later build",
     "reactor: checkpoint of another log discarded",
     "reactor: command tried again until the store is there",
     "reactor: command was settled before",

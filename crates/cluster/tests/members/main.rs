@@ -10,7 +10,7 @@ mod scene;
 
 use std::time::Duration;
 
-use everfold::cluster::ClusterError;
+use everfold::cluster::{Alone, ClusterError};
 use everfold::engine::coordination::JoinError;
 use everfold::prelude::*;
 use everfold::{Filter, Holder, QueryError};
@@ -184,6 +184,73 @@ fn who_does_not_belong_is_refused() {
             matches!(refused, ClusterError::Join(JoinError::OtherCluster { .. })),
             "{refused}"
         );
+        scene.until_owned(&["a"], &[2]).await;
+    });
+}
+
+const HOUR: i64 = 3_600_000_000;
+
+/// Attacks: a node whose clock is an hour off takes part.
+#[test]
+fn who_has_a_wrong_clock_does_not_join() {
+    scene(2, async |mut scene| {
+        scene.join(Scene::settings("a")).await.unwrap();
+        scene.until_owned(&["a"], &[2]).await;
+        for (micros, says) in [(HOUR, "ahead"), (-2 * HOUR, "behind")] {
+            scene.process("b").step_clock(micros);
+            let refused = scene.join(Scene::settings("b")).await.unwrap_err();
+            assert!(matches!(refused, ClusterError::Clock { .. }), "{refused}");
+            let words = refused.to_string();
+            assert!(
+                words.contains(says) && words.contains("3600 seconds"),
+                "{words}"
+            );
+            assert_eq!(scene.member("a").roster().members.len(), 1);
+        }
+        scene.process("b").step_clock(HOUR);
+        scene.join(Scene::settings("b")).await.unwrap();
+        scene.until_owned(&["a", "b"], &[1, 1]).await;
+    });
+}
+
+/// Attacks: a node whose clock is set while it runs goes on recording, or nobody hears of it.
+#[test]
+fn who_loses_the_time_gives_its_partitions_away_until_it_is_right() {
+    scene(4, async |mut scene| {
+        scene.join(Scene::settings("a")).await.unwrap();
+        scene.join(Scene::settings("b")).await.unwrap();
+        scene.until_owned(&["a", "b"], &[2, 2]).await;
+        let client = scene.client(None).await;
+        let mut trouble = scene.member("a").trouble();
+        scene.process("a").step_clock(-HOUR);
+        let told = trouble.wait_for(Option::is_some).await.unwrap().clone();
+        assert!(told.unwrap().contains("3600 seconds behind"));
+        scene.until_owned(&["a", "b"], &[0, 4]).await;
+        count(&client, 32).await;
+        scene.process("a").step_clock(HOUR);
+        trouble.wait_for(Option::is_none).await.unwrap();
+        scene.until_owned(&["a", "b"], &[2, 2]).await;
+        assert_eq!(total(&client).await, 32);
+    });
+}
+
+/// Attacks: a cluster takes a log from a node that serves it alone, or the other way round.
+#[test]
+fn one_alone_and_a_cluster_keep_away_from_each_other() {
+    scene(2, async |mut scene| {
+        let (engine, world) = (scene.engine.clone(), scene.world.clone());
+        let alone = || Alone::register("counters", &engine, &world, "http://here/");
+        let first = alone().await.unwrap().unwrap();
+        let refused = scene.join(Scene::settings("a")).await.unwrap_err();
+        assert!(matches!(refused, ClusterError::Alone { .. }), "{refused}");
+        assert!(refused.to_string().contains("http://here/"), "{refused}");
+        let refused = alone().await.err().unwrap();
+        assert!(matches!(refused, ClusterError::Alone { .. }), "{refused}");
+        first.leave().await;
+        scene.join(Scene::settings("a")).await.unwrap();
+        let refused = alone().await.err().unwrap();
+        let cluster = matches!(refused, ClusterError::Join(JoinError::OtherCluster { .. }));
+        assert!(cluster, "{refused}");
         scene.until_owned(&["a"], &[2]).await;
     });
 }

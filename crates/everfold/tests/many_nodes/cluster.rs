@@ -1,5 +1,7 @@
 //! Several nodes of one application over one engine in one process, and a plan that a test writes.
 
+#![allow(dead_code, reason = "each test uses its part")]
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -10,7 +12,7 @@ use everfold::engine::engine::{BoxFuture, Engine};
 use everfold::engine::memory::Memory;
 use everfold::engine::{Bytes, Timestamp, Uuid, World};
 use everfold::prelude::*;
-use everfold::{Membership, Node, NodeOptions, PeerError, Peers, StateOptions};
+use everfold::{Membership, Node, NodeOptions, PeerError, Peers};
 use everfold_sim::Simulation;
 use tokio::sync::watch;
 
@@ -64,7 +66,8 @@ impl Peers for Peered {
         Box::pin(async move {
             let node = node.ok_or_else(|| PeerError::Unreachable("it is gone".into()))?;
             if *roads.weather.lock().unwrap() == Weather::Closed {
-                return Err(PeerError::Overloaded);
+                let retry_after = Duration::from_millis(700);
+                return Err(PeerError::Overloaded { retry_after });
             }
             *roads.asked.lock().unwrap() += 1;
             let answer = node.answer(&request).await;
@@ -84,7 +87,7 @@ pub struct Cluster {
     engine: Arc<dyn Engine>,
     pub world: Arc<dyn World>,
     application: fn() -> Application,
-    state: StateOptions,
+    options: NodeOptions,
 }
 
 pub fn id(number: u128) -> NodeId {
@@ -99,24 +102,19 @@ impl Cluster {
         nodes: u128,
         world: Arc<dyn World>,
     ) -> Self {
-        Self::with(
-            StateOptions::default(),
-            application,
-            partitions,
-            nodes,
-            world,
-        )
-        .await
+        let engine = Arc::new(Memory::new(world.clone(), partitions).unwrap());
+        Self::over(engine, application, nodes, world, NodeOptions::default()).await
     }
 
-    pub async fn with(
-        state: StateOptions,
+    /// The same over an engine of the test's.
+    pub async fn over(
+        engine: Arc<dyn Engine>,
         application: fn() -> Application,
-        partitions: u16,
         nodes: u128,
         world: Arc<dyn World>,
+        options: NodeOptions,
     ) -> Self {
-        let engine = Memory::new(world.clone(), partitions).unwrap();
+        let partitions = engine.identity().layout.partitions;
         let place = Place {
             owner: Some(id(1)),
             standbys: Vec::new(),
@@ -131,10 +129,10 @@ impl Cluster {
             roads: Arc::default(),
             plan: watch::Sender::new(Arc::new(plan)),
             old: BTreeMap::new(),
-            engine: Arc::new(engine),
+            engine,
             world,
             application,
-            state,
+            options,
         };
         for number in 1..=nodes {
             cluster.join(number).await;
@@ -154,10 +152,7 @@ impl Cluster {
         let joined = (self.application)().join_on(
             self.engine.clone(),
             self.world.clone(),
-            NodeOptions {
-                state: self.state,
-                ..NodeOptions::default()
-            },
+            self.options.clone(),
             membership,
         );
         let node = Arc::new(joined.await.unwrap());

@@ -131,7 +131,12 @@ fn a_standby_has_what_its_owner_remembers() {
             },
             ..StateOptions::default()
         };
-        let cluster = Cluster::with(state, notes, 1, 2, world.clone()).await;
+        let options = NodeOptions {
+            state,
+            ..NodeOptions::default()
+        };
+        let engine = Arc::new(Memory::new(world.clone(), 1).unwrap());
+        let cluster = Cluster::over(engine, notes, 2, world.clone(), options).await;
         let owner = cluster.node(1);
         for number in 0..20 {
             write(&owner, &format!("note {number}")).await;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use everfold_engine::engine::{BoxFuture, Claim, Engine, Epoch, OwnerError};
@@ -50,6 +50,9 @@ pub(crate) struct OwnerStatus {
     pub(crate) replayed: AtomicU64,
     /// The state in memory reflects everything up to here.
     pub(crate) reached: AtomicU64,
+    /// A later build has written what this one cannot read:
+    /// the partition is for nodes that can.
+    pub(crate) unreadable: AtomicBool,
 }
 
 /// What an owner has in memory, and has done since the node began.
@@ -82,6 +85,13 @@ pub struct OwnerReport {
 }
 
 impl OwnerStatus {
+    /// Remembers that something cannot be read here.
+    pub(crate) fn notice(&self, error: &CommandError) {
+        if matches!(error, CommandError::NewerBuild { .. }) {
+            self.unreadable.store(true, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn report(&self, partition: Partition, safe_head: Offset) -> OwnerReport {
         let read = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
         OwnerReport {
@@ -397,6 +407,9 @@ impl Owner {
             serving.keeper().clear_snapshots();
         }
         let end = serving.run(&mut self.inbox, &mut self.closing).await;
+        if let Some(backlog) = self.router.backlog(self.partition) {
+            backlog.rest();
+        }
         match end {
             End::Closed => {
                 serving.put_away().await;

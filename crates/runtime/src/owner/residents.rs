@@ -95,9 +95,13 @@ impl Resident {
         stamp: Stamp,
     ) -> Result<(), CommandError> {
         let evolve = || (self.kind.evolve)(self.state.as_mut(), portable);
-        crate::owner::guard(&portable.entity, evolve)?.map_err(|error| CommandError::History {
-            entity: portable.entity.to_string(),
-            reason: format!("version {version}: {error}"),
+        crate::owner::guard(&portable.entity, evolve)?.map_err(|error| {
+            let entity = portable.entity.to_string();
+            let reason = format!("version {version}: {error}");
+            match error.is_newer() {
+                true => CommandError::NewerBuild { entity, reason },
+                false => CommandError::History { entity, reason },
+            }
         })?;
         let labels = portable.labels.iter();
         let labels: usize = labels.map(|(name, value)| name.len() + value.len()).sum();

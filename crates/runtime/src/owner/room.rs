@@ -38,7 +38,10 @@ impl Serving {
             resident,
             from_snapshot,
             folded,
-        } = loader.load(kind, entity, u64::MAX).await?;
+        } = loader
+            .load(kind, entity, u64::MAX)
+            .await
+            .inspect_err(|error| self.status.notice(error))?;
         let took = self.world.elapsed().saturating_sub(began);
         self.status.loads.fetch_add(1, Ordering::Relaxed);
         self.status

@@ -12,6 +12,7 @@ use super::OwnerStatus;
 use super::recover::{Recovery, Tail};
 use super::residents::{Resident, Residents};
 use super::snapshot::Loader;
+use crate::error::CommandError;
 use crate::options::StateStore;
 use crate::schema::Registry;
 
@@ -107,7 +108,10 @@ impl Following<'_> {
                 let kind = self.registry.of(key);
                 standby.residents.insert(key.clone(), Resident::new(kind));
             }
-            let fits = standby.residents.touch(key) && fold(&mut standby.residents, record);
+            let fits = standby.residents.touch(key)
+                && fold(&mut standby.residents, record)
+                    .inspect_err(|error| self.status.notice(error))
+                    .unwrap_or(false);
             if !fits {
                 standby.residents.remove(key);
                 if fetch {
@@ -139,24 +143,26 @@ impl Following<'_> {
             options: self.recovery.options,
         };
         let kind = self.registry.of(key);
-        // What cannot be read is told to whoever asks for it.
-        if let Ok(loaded) = loader.load(kind, key, u64::MAX).await {
-            standby.residents.insert(key.clone(), loaded.resident);
+        match loader.load(kind, key, u64::MAX).await {
+            Ok(loaded) => standby.residents.insert(key.clone(), loaded.resident),
+            // What cannot be read is told to whoever asks for it.
+            Err(error) => self.status.notice(&error),
         }
     }
 }
 
 /// Folds an event into its entity. Says whether the entity is as the log has it then.
-fn fold(residents: &mut Residents, record: &Arc<Record>) -> bool {
+fn fold(residents: &mut Residents, record: &Arc<Record>) -> Result<bool, CommandError> {
     let Ok(resident) = residents.get_mut(&record.portable.entity) else {
-        return false;
+        return Ok(false);
     };
     let version = record.local.version;
     if version <= resident.version {
-        return true;
+        return Ok(true);
     }
     let next = version == resident.version + 1 && record.kind == Kind::Event;
-    next && resident
-        .fold(&record.portable, version, record.local.stamp)
-        .is_ok()
+    if next {
+        resident.fold(&record.portable, version, record.local.stamp)?;
+    }
+    Ok(next)
 }

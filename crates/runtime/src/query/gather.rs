@@ -166,7 +166,9 @@ impl Source {
             };
         };
         let what = What::Survey(asked.clone());
-        match remote.attempt(at, &Envelope::default(), &what, left).await {
+        let envelope = Envelope::default();
+        let tried = remote.attempt(&self.router, at, &envelope, &what, left);
+        match tried.await {
             Tried::Answered(response) => match response.outcome {
                 Outcome::Surveyed(page) => Ok(page),
                 Outcome::Failed(error) => Err(error),

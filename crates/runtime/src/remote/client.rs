@@ -9,7 +9,7 @@ use crate::application::{Application, StartError};
 use crate::entity::Entity;
 use crate::entity_ref::EntityRef;
 use crate::key::Key;
-use crate::options::StateOptions;
+use crate::options::{NodeOptions, StateOptions};
 use crate::owner::Router;
 use crate::query::{Entities, Placed, RowsRef, Source};
 use crate::together::TogetherRef;
@@ -40,7 +40,8 @@ impl Client {
             registry: Arc::new(application.registry()?),
             options: StateOptions::default(),
         };
-        let router = Router::new(layout, start, Vec::new(), world, Some(remote));
+        let allowed = NodeOptions::default().allowed();
+        let router = Router::new(layout, start, Vec::new(), allowed, world, Some(remote));
         Ok(Self { router })
     }
 

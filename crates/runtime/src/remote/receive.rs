@@ -202,6 +202,7 @@ fn not_carried(entity: &str, command: &str) -> CommandError {
 /// Answers another node's request.
 pub(crate) fn receive(node: &Node, request: &[u8]) -> BoxFuture<'static, Bytes> {
     let heard = Arc::new(OnceLock::new());
+    let bytes = request.len();
     let begun = decode::<Request>(request).and_then(|mut request| {
         let partition = request.partition;
         let mine = node
@@ -218,7 +219,7 @@ pub(crate) fn receive(node: &Node, request: &[u8]) -> BoxFuture<'static, Bytes> 
             request.envelope.heard = Some(heard.clone());
         }
         let (work, outcome) = work_of(node, request)?;
-        node.router.submit(partition, work);
+        node.router.submit_sized(partition, work, Some(bytes));
         Ok(Some(outcome))
     });
     Box::pin(async move {

@@ -55,6 +55,23 @@ pub(crate) enum What {
 }
 
 impl What {
+    /// How much of it there is, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Command { body, .. } | Self::Together { body, .. } => body.len(),
+            Self::Append {
+                events, statements, ..
+            } => {
+                let of_event = |event: &NewEvent| event.payload.len() + event.metadata.len();
+                let of_statement = |statement: &Statement| statement.text.len();
+                let events = events.iter().map(of_event).sum::<usize>();
+                events + statements.iter().map(of_statement).sum::<usize>()
+            }
+            Self::Saga { input, .. } => input.len(),
+            Self::Look { .. } | Self::Survey(_) | Self::Rows(_) | Self::History { .. } => 0,
+        }
+    }
+
     /// Whether it may change something.
     pub(crate) fn is_command(&self) -> bool {
         match self {
