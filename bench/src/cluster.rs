@@ -1,12 +1,13 @@
 //! Three nodes over one database against one node over it: commands by clients that know the owners
-//! and by clients that do not, the hop from node to node, and how long a move keeps a partition
-//! waiting.
+//! and by clients that do not, the hop from node to node, how long a move keeps a partition
+//! waiting, and what becomes of twice as many commands as can be done.
 //!
 //! All nodes are in this process, each with connections of its own, and reach each other over
 //! loopback by mutual TLS.
 
 mod moves;
 mod nodes;
+mod overload;
 mod report;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::output::{Output, say};
 use crate::turns::{REPETITIONS, Side, WARM_UP, repetition, runtime};
 use nodes::Nodes;
 
-pub use report::{Hop, Moves, Report, Run};
+pub use report::{Arrivals, Hop, Moves, Overload, Report, Run};
 
 /// What to measure.
 #[derive(clap::Args, Clone, Debug)]
@@ -42,6 +43,10 @@ pub struct Args {
     /// How often a node's partitions are moved to others and back.
     #[arg(long, default_value_t = 3)]
     pub rounds: usize,
+    /// Counted seconds of each part of the overload: what can be done, as many, twice as many; 0 to
+    /// leave it out.
+    #[arg(long, default_value_t = 5.0)]
+    pub overload_seconds: f64,
     /// Where files are, and how it says what it found.
     #[command(flatten)]
     pub output: Output,
@@ -117,10 +122,18 @@ async fn all(args: &Args, place: &Place, nodes: &Nodes, time: Duration) -> anyho
     }
     let hop = hop(nodes).await?;
     let moves = moves::measure(nodes, args.rounds).await?;
+    let overload = match args.overload_seconds > 0.0 {
+        true => {
+            let time = Duration::from_secs_f64(args.overload_seconds);
+            Some(overload::measure_all(nodes, time).await?)
+        }
+        false => None,
+    };
     Ok(Report {
         runs,
         hop,
         moves,
+        overload,
         durability: nodes.alone.engine().durability(),
         machine: place.machine()?,
     })

@@ -17,6 +17,8 @@ pub struct Report {
     pub hop: Hop,
     /// Planned moves under load.
     pub moves: Moves,
+    /// More commands than can be done.
+    pub overload: Option<Overload>,
     /// When a command is acknowledged.
     pub durability: String,
     /// Where it was measured.
@@ -78,6 +80,46 @@ pub struct Moves {
     pub longest_ms: f64,
     /// The longest wait of a client in two seconds without moves, at p99.
     pub calm_p99_ms: f64,
+}
+
+/// Commands that arrive by schedule at a client that knows the owners, over three nodes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Overload {
+    /// The most that was done of any number, as far as more than that was asked for.
+    pub capacity_per_second: f64,
+    /// What was done of twice as many, as a share of the most that was done.
+    pub goodput_ratio: f64,
+    /// Memory of the process, clients and all nodes, before.
+    pub resident_at_start_mib: u64,
+    /// As many as can be done.
+    pub once: Arrivals,
+    /// Twice as many.
+    pub twice: Arrivals,
+}
+
+/// What became of commands that arrived at one rate.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Arrivals {
+    /// The rate, in capacities.
+    pub times: f64,
+    /// How many have arrived.
+    pub arrived: u64,
+    /// Acknowledged.
+    pub done: u64,
+    /// Refused as too much, with a hint.
+    pub overloaded: u64,
+    /// Failed in another way.
+    pub other: u64,
+    /// Acknowledged per second while commands arrived.
+    pub done_per_second: f64,
+    /// Half of the acknowledged waited less, from when they were due.
+    pub done_p50_ms: f64,
+    /// All but a hundredth of them.
+    pub done_p99_ms: f64,
+    /// Half of the refused were told to come back sooner.
+    pub hint_p50_ms: u64,
+    /// The most memory that the process had meanwhile.
+    pub resident_peak_mib: u64,
 }
 
 impl Run {
@@ -159,6 +201,32 @@ impl Report {
             moves.calm_p99_ms,
             moves.failed
         );
+        if let Some(overload) = &self.overload {
+            let _ = writeln!(
+                text,
+                "overload: of {} commands/s {} are done of twice as many (goodput {}); {} MiB at the start",
+                overload.capacity_per_second,
+                overload.twice.done_per_second,
+                overload.goodput_ratio,
+                overload.resident_at_start_mib
+            );
+            for part in [&overload.once, &overload.twice] {
+                let _ = writeln!(
+                    text,
+                    "  x{}: {} arrived, {} done, {} overloaded (hint p50 {} ms), {} other; {}/s, p50 {} ms, p99 {} ms; at most {} MiB",
+                    part.times,
+                    part.arrived,
+                    part.done,
+                    part.overloaded,
+                    part.hint_p50_ms,
+                    part.other,
+                    part.done_per_second,
+                    part.done_p50_ms,
+                    part.done_p99_ms,
+                    part.resident_peak_mib
+                );
+            }
+        }
         let _ = writeln!(text, "{}\n{}", self.durability, self.machine.line());
         text
     }

@@ -94,9 +94,11 @@ pub(super) async fn set(node: &Arc<Node>, timers: u64, at: Timestamp) -> anyhow:
                 loop {
                     match alarm.send(Set { number, seconds }).at(at).await {
                         Ok(_) => break,
-                        Err(SendError::Failed(CommandError::Overloaded(_))) => {
+                        Err(SendError::Failed(CommandError::Overloaded {
+                            retry_after, ..
+                        })) => {
                             // The node's queues are full, and ask to be left alone for a while.
-                            tokio::time::sleep(Duration::from_millis(5)).await;
+                            tokio::time::sleep(retry_after).await;
                         }
                         Err(error) => return Err(error.into()),
                     }

@@ -40,5 +40,5 @@ pub mod transport;
 
 pub use authority::{Authority, AuthorityError, Identity, Kind, PeerName};
 pub use client::Client;
-pub use membership::{ClusterError, Clustered, Road, Settings};
+pub use membership::{Alone, ClusterError, Clustered, Road, Settings};
 pub use transport::{Answers, CallError, Limits, ListenError, Listening, Peers, Side, listen};

@@ -4,6 +4,7 @@
 //! The store decides who lives, by its own clock. What is decided here costs time when it is wrong,
 //! never events: only the epoch in an append says who owns a partition.
 
+mod alone;
 mod answers;
 mod beat;
 mod error;
@@ -11,19 +12,20 @@ mod messages;
 mod road;
 mod settings;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use everfold_engine::coordination::{Coordinator, JoinError, Member, NodeId, Plan, Role, Roster};
 use everfold_engine::engine::{BoxFuture, Engine};
-use everfold_engine::{Bytes, Layout, Position, Text, World};
+use everfold_engine::{Bytes, Layout, Position, Text, Timestamp, World};
 use everfold_runtime::{Application, Membership, Node, NodeOptions};
 use tokio::sync::{Notify, watch};
 
 use crate::authority::{Identity, PeerName};
 use crate::transport::{self, Peers};
 
+pub use alone::Alone;
 pub use error::ClusterError;
 pub(crate) use messages::{Map, MapNode, Message, decode_map};
 pub use road::Road;
@@ -51,6 +53,9 @@ pub(crate) struct Shared {
     plan: watch::Sender<Arc<Plan>>,
     roster: watch::Sender<Arc<Roster>>,
     weight: AtomicU32,
+    /// It takes nothing while its clock is off.
+    clock_is_off: AtomicBool,
+    trouble: watch::Sender<Option<Text>>,
     /// The next beat is due now.
     nudge: Notify,
     node: watch::Sender<Option<Weak<Node>>>,
@@ -114,6 +119,11 @@ impl Clustered {
         self.shared.roster.borrow().clone()
     }
 
+    /// What keeps the node from being of full use now, for people; it changes as that comes and goes.
+    pub fn trouble(&self) -> watch::Receiver<Option<Text>> {
+        self.shared.trouble.subscribe()
+    }
+
     /// Answers a message of a peer.
     pub fn answer(&self, from: &PeerName, request: Bytes) -> BoxFuture<'static, Bytes> {
         self.shared.clone().answer(from, request)
@@ -173,6 +183,8 @@ impl Shared {
         Ok(Arc::new(Self {
             id: NodeId::draw(world.as_ref()),
             weight: AtomicU32::new(settings.weight),
+            clock_is_off: AtomicBool::new(false),
+            trouble: watch::Sender::new(None),
             settings,
             address: OnceLock::new(),
             coordinator,
@@ -195,26 +207,72 @@ impl Shared {
             application: application.into(),
             address: self.address.get().unwrap_or(&settings.address).clone(),
             zone: settings.zone.clone(),
-            weight: self.weight.load(Ordering::Relaxed),
+            weight: self.weight_now(),
             build: settings.build.clone(),
             layout: self.log.1,
         }
     }
 
+    fn weight_now(&self) -> u32 {
+        match self.clock_is_off.load(Ordering::Relaxed) {
+            true => 0,
+            false => self.weight.load(Ordering::Relaxed),
+        }
+    }
+
+    /// By how many microseconds this clock is ahead of the store's, or behind: `time` is what the store
+    /// said between `asked` and now. Nothing while that is little.
+    fn clock_off(&self, asked: Timestamp, time: Timestamp) -> Option<i64> {
+        let most = i64::try_from(self.settings.clock_drift.as_micros()).unwrap_or(i64::MAX);
+        let (ahead, behind) = (asked.0 - time.0, time.0 - self.world.now().0);
+        match (ahead > most, behind > most) {
+            (true, _) => Some(ahead),
+            (_, true) => Some(-behind),
+            _ => None,
+        }
+    }
+
     /// Becomes a member. A process that was killed and started again has to wait until the lease of
     /// its former life has run out.
-    async fn join(&self, application: &str) -> Result<Roster, JoinError> {
+    async fn join(&self, application: &str) -> Result<Roster, ClusterError> {
         let lease = self.settings.lease;
         let patience = self.world.elapsed() + lease + self.settings.beat * 2;
+        let in_time = || self.world.elapsed() < patience;
         loop {
+            // First of all: who must not join is not there for a moment either.
+            let asked = self.world.now();
+            if let Ok(roster) = self.coordinator.look().await
+                && let Some(micros) = self.clock_off(asked, roster.time)
+            {
+                return Err(ClusterError::Clock { micros });
+            }
             let joined = self.coordinator.join(self.member(application), lease);
             match joined.await {
-                Err(JoinError::NameTaken { .. }) if self.world.elapsed() < patience => {
+                Err(JoinError::NameTaken { .. }) if in_time() => {
                     self.world.reached("node: its name is still taken");
                     self.world.sleep(self.settings.beat).await;
                 }
-                joined => return joined,
+                Err(JoinError::OtherCluster { living, .. }) if living == alone::ALONE => {
+                    if !in_time() {
+                        return Err(self.somebody_alone().await);
+                    }
+                    self.world.sleep(self.settings.beat).await;
+                }
+                Err(JoinError::Unavailable(reason)) if in_time() => {
+                    self.trouble.send_replace(Some(reason.into()));
+                    self.world.sleep(self.settings.beat).await;
+                }
+                joined => return Ok(joined?),
             }
+        }
+    }
+
+    async fn somebody_alone(&self) -> ClusterError {
+        let roster = self.coordinator.look().await;
+        let members = roster.map(|roster| roster.members).unwrap_or_default();
+        let address = members.first().map(|living| living.member.address.clone());
+        ClusterError::Alone {
+            address: address.unwrap_or_default(),
         }
     }
 

@@ -18,6 +18,7 @@ mod error;
 mod frame;
 mod limits;
 mod listen;
+mod pace;
 mod peers;
 mod session;
 mod wire;

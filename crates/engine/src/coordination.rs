@@ -52,7 +52,7 @@ pub struct Member {
 pub struct Beat {
     /// As in [`Member::weight`]; the last one counts.
     pub weight: u32,
-    /// The partitions whose state it has in memory.
+    /// The partitions whose state it has in memory, and those that it cannot serve.
     pub held: Vec<Held>,
     /// Believed to live for so long from the moment at which the store takes the beat.
     pub lease: Duration,
@@ -78,6 +78,9 @@ pub enum Role {
     Owner,
     /// Keeps its state warm.
     Standby,
+    /// Cannot serve it: a later build has written to it. Said beside what the node holds of it, or
+    /// without that; offset and epoch are 0.
+    Unable,
 }
 
 /// Keeps the roster of the nodes that share a log.

@@ -12,6 +12,7 @@ struct Declared {
     id: Type,
     event: Type,
     commands: Vec<Type>,
+    remembered: bool,
 }
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
@@ -22,6 +23,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         id,
         event,
         commands,
+        remembered,
     } = declared(input)?;
     let mirror = mirror::of(input)?;
     let codec = mirror::codec(quote!(encode_state), quote!(decode_state));
@@ -38,6 +40,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
             impl ::everfold::Entity for #ident {
                 const NAME: &'static str = #name;
                 const SHAPE: &'static str = #shape;
+                const REMEMBERED: bool = #remembered;
                 type Id = #id;
                 type Event = #event;
                 #codec
@@ -54,6 +57,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
 fn declared(input: &DeriveInput) -> Result<Declared> {
     let (mut name, mut id, mut event) = (None, None, None);
     let mut commands = Vec::new();
+    let mut remembered = false;
     for attribute in input
         .attrs
         .iter()
@@ -70,9 +74,12 @@ fn declared(input: &DeriveInput) -> Result<Declared> {
                 let listed;
                 syn::parenthesized!(listed in item.input);
                 commands.extend(listed.parse_terminated(Type::parse, Token![,])?);
+            } else if item.path.is_ident("remembered") {
+                remembered = true;
             } else {
-                return Err(item
-                    .error("an entity has a `name`, an `id`, an `event` and perhaps `commands`"));
+                return Err(item.error(
+                    "an entity has a `name`, an `id`, an `event`, perhaps `commands`, and may be `remembered`",
+                ));
             }
             Ok(())
         })?;
@@ -83,6 +90,7 @@ fn declared(input: &DeriveInput) -> Result<Declared> {
             id,
             event,
             commands,
+            remembered,
         }),
         (name, id, event) => Err(missing(
             input,

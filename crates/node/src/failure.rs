@@ -3,8 +3,9 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use everfold::engine::coordination::JoinError;
 use everfold::engine::engine::OwnerError;
-use everfold_cluster::AuthorityError;
+use everfold_cluster::{AuthorityError, ClusterError};
 use everfold_log::{BackupError, OpenError};
 use everfold_postgres::OpenError as DatabaseError;
 use everfold_postgres::server::ServerError;
@@ -47,6 +48,15 @@ fn refuses(error: &DatabaseError) -> bool {
     )
 }
 
+/// Whether a cluster is none for this node; away, the store may come back.
+fn is_no_member(error: &ClusterError) -> bool {
+    match error {
+        ClusterError::Join(JoinError::Unavailable(_)) => false,
+        ClusterError::Clock { .. } | ClusterError::Alone { .. } | ClusterError::Join(_) => true,
+        _ => false,
+    }
+}
+
 fn is_in_the_way(error: &ServerError) -> bool {
     matches!(error, ServerError::InUse(_) | ServerError::Strange { .. })
 }
@@ -71,6 +81,7 @@ pub fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
             || cause.is::<BackupError>()
             || cause.is::<AuthorityError>()
             || cause.downcast_ref().is_some_and(refuses)
+            || cause.downcast_ref().is_some_and(is_no_member)
             || cause.downcast_ref().is_some_and(is_in_the_way)
     });
     ExitCode::from(if refused { 3 } else { 1 })

@@ -30,6 +30,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/partitions", get(answers::partitions))
         .route("/handlers", get(answers::handlers))
         .route("/events", get(answers::events))
+        .route("/entities/{kind}", get(answers::entities))
+        .route("/placed", get(answers::placed))
         .route("/entity/{kind}/{id}", get(answers::entity))
         .route("/sagas", get(sagas::list))
         .route("/sagas/{saga}/{id}", get(sagas::show).post(sagas::act))

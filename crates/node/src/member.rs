@@ -6,15 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use everfold::cluster::{Clustered, Identity, Settings};
-use everfold::engine::{Engine, World};
+use everfold::cluster::{Alone, ClusterError, Clustered, Identity, Settings};
+use everfold::engine::coordination::JoinError;
+use everfold::engine::{Engine, Text, World};
 use everfold::{Application, NodeOptions};
+use tokio::sync::watch;
 
 use crate::failure::refused;
 use crate::output::say;
 
 /// How long partitions may take to move away before the node leaves without.
 const DRAIN: Duration = Duration::from_secs(20);
+
+/// How often the files of the identity are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How a node takes part in a cluster.
 #[derive(clap::Args)]
@@ -58,6 +63,8 @@ impl Member {
             engine.close().await;
         }
         let clustered = joined?;
+        tokio::spawn(tell_trouble(clustered.trouble()));
+        tokio::spawn(watch_identity(identity.to_owned()));
         let members = clustered.roster().members.len();
         say(&format!(
             "one of {members} nodes; `everfold cluster` shows them"
@@ -83,6 +90,37 @@ impl Member {
     }
 }
 
+/// Tells what keeps the node from being of full use.
+async fn tell_trouble(mut trouble: watch::Receiver<Option<Text>>) {
+    while trouble.changed().await.is_ok() {
+        let now = trouble.borrow_and_update().clone();
+        match now {
+            Some(trouble) => say(&format!("trouble: {trouble}")),
+            None => say("the trouble is over"),
+        }
+    }
+}
+
+/// Tells when the files of the identity are gone: the node goes on with what it has read, but would not
+/// come back.
+async fn watch_identity(folder: PathBuf) {
+    let mut is_there = true;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let looked = Identity::from_folder(&folder);
+        if looked.is_ok() != is_there {
+            is_there = looked.is_ok();
+            match looked {
+                Ok(_) => say("the identity can be read again"),
+                Err(error) => say(&format!(
+                    "trouble: the identity cannot be read any more: {error}. This node goes on, and \
+                     will not start again: put the directory back, or issue another certificate"
+                )),
+            }
+        }
+    }
+}
+
 /// Has everything moved to other nodes, and leaves.
 ///
 /// # Errors
@@ -95,22 +133,27 @@ pub async fn leave(clustered: Clustered) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A node that takes everything for itself must not take it from a cluster.
+/// A node that takes everything for itself must not take it from a cluster, and says that it is there.
 ///
 /// # Errors
-/// A cluster serves the log, or the store does not say whether one does.
-pub async fn check_alone(engine: &dyn Engine) -> anyhow::Result<()> {
-    let Some(coordinator) = engine.coordinator() else {
-        return Ok(());
-    };
-    let roster = coordinator.look().await?;
-    let Some(living) = roster.members.first() else {
-        return Ok(());
-    };
-    let (name, cluster) = (&living.member.name, &living.member.cluster);
-    Err(refused(format!(
-        "{} node(s) of the cluster {cluster} serve this log, {name} among them: join them with \
-         --identity DIR (`everfold init` makes one), or stop them first",
-        roster.members.len()
-    )))
+/// Somebody serves the log, or the store does not say whether anybody does.
+pub async fn serve_alone(
+    application: &str,
+    engine: &Arc<dyn Engine>,
+    world: &Arc<dyn World>,
+    address: SocketAddr,
+) -> anyhow::Result<Option<Alone>> {
+    let address = format!("http://{address}/");
+    match Alone::register(application, engine, world, &address).await {
+        Ok(alone) => Ok(alone),
+        Err(ClusterError::Join(JoinError::OtherCluster { living, .. })) => Err(refused(format!(
+            "nodes of the cluster {living} serve this log (`everfold cluster` shows them): join them \
+             with --identity DIR (`everfold init` makes one), or stop them first"
+        ))),
+        Err(
+            error @ (ClusterError::Alone { .. }
+            | ClusterError::Join(JoinError::OtherApplication { .. })),
+        ) => Err(refused(error)),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -10,7 +10,7 @@ use crate::failure::refused;
 mod choice;
 mod reached;
 
-pub use choice::{Choice, Parser};
+pub use choice::{Choice, ENVIRONMENT, Parser};
 pub use reached::{Reached, require_log};
 
 /// The directory of a private server, in the directory that is named.
@@ -35,6 +35,8 @@ impl Place {
     pub fn named(engine: Option<&Choice>, data: Option<&Path>) -> anyhow::Result<Self> {
         match (engine, data) {
             (None, Some(data)) => Self::of(data),
+            // What is named here counts for more than what is set for everything.
+            (Some(engine), Some(data)) if engine.is_from_environment() => Self::of(data),
             (Some(Choice::Private), Some(data)) => Ok(Self::Private(data.join(PRIVATE))),
             (Some(Choice::Database(address)), None) => Ok(Self::Database(address.clone())),
             (Some(Choice::Private), None) => Err(refused(

@@ -1,4 +1,5 @@
-//! Where a log is: `postgres://user:password@host:port/database?schema=orders`.
+//! Where a log is: `postgres://user:password@host:port/database?schema=orders`, or without the password and
+//! with `password_file=PATH`.
 
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ impl Address {
         };
         let (base, query) = text.split_once('?').unwrap_or((text, ""));
         let (mut schema, mut partitions, mut root) = (SCHEMA.to_owned(), None, None);
-        let mut verified = false;
+        let (mut verified, mut password) = (false, None);
         let mut rest: Vec<String> = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, raw) = pair.split_once('=').unwrap_or((pair, ""));
@@ -58,6 +59,16 @@ impl Address {
                         Some(count.ok_or_else(|| wrong("partitions are 1 to 1024".into()))?);
                 }
                 ("sslrootcert", _) => root = Some(value),
+                // What stands on a command line is read by everybody on the machine.
+                ("password_file", _) => {
+                    let read = std::fs::read_to_string(&value);
+                    let read = read.map_err(|error| {
+                        wrong(format!(
+                            "the password's file {value} cannot be read: {error}"
+                        ))
+                    })?;
+                    password = Some(read.lines().next().unwrap_or_default().to_owned());
+                }
                 ("sslmode", "verify-ca" | "verify-full" | "require") => {
                     verified = true;
                     rest.push("sslmode=require".into());
@@ -80,6 +91,9 @@ impl Address {
         })?;
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(Duration::from_secs(5));
+        }
+        if let Some(password) = password {
+            config.password(password);
         }
         let trust = match verified || root.is_some() {
             true => Trust::Signed(root),
@@ -188,6 +202,19 @@ mod tests {
         assert_eq!(address.config.get_ssl_mode(), SslMode::Require);
         assert_eq!(address.config.get_password(), Some(&b"s@cret"[..]));
         assert_eq!(address.config.get_ports(), [6000]);
+    }
+
+    #[test]
+    fn a_password_may_be_in_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("password");
+        std::fs::write(&file, "s@cret\n").unwrap();
+        let text = format!("postgres://ann@h/d?password_file={}", file.display());
+        let address = Address::parse(&text).unwrap();
+        assert_eq!(address.config.get_password(), Some(&b"s@cret"[..]));
+        std::fs::remove_file(file).unwrap();
+        let error = Address::parse(&text).unwrap_err().to_string();
+        assert!(error.contains("cannot be read"), "{error}");
     }
 
     #[test]

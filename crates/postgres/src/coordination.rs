@@ -170,7 +170,12 @@ impl Coordination {
         let (number, made) = self.known();
         let held = &beat.held;
         let partitions: Vec<i16> = held.iter().map(|held| held.partition.0 as i16).collect();
-        let as_owner: Vec<bool> = held.iter().map(|held| held.role == Role::Owner).collect();
+        let as_owner = held.iter().map(|held| match held.role {
+            Role::Owner => Some(true),
+            Role::Standby => Some(false),
+            Role::Unable => None,
+        });
+        let as_owner: Vec<Option<bool>> = as_owner.collect();
         let offsets: Vec<i64> = held.iter().map(|held| held.offset.0 as i64).collect();
         let epochs: Vec<i64> = held.iter().map(|held| held.epoch.0 as i64).collect();
         // A late answer helps nobody: the node has to know in time that it may not be heard.

@@ -27,6 +27,8 @@ pub enum OpenError {
         address: String,
         /// What the driver says.
         reason: String,
+        /// Nobody has answered who could say that something is wrong: it may be there later.
+        passing: bool,
     },
     /// The server cannot keep a log.
     #[error("this server cannot keep a log: {0}")]

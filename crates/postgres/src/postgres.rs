@@ -141,6 +141,7 @@ impl Postgres {
                 .map_err(|failed| OpenError::Unreachable {
                     address: address.shown.clone(),
                     reason: failed.to_string(),
+                    passing: true,
                 })?;
         let partitions = usize::from(identity.layout.partitions);
         let doorbell = Doorbell::new(&address, readers.clone(), world.clone(), partitions);

@@ -163,6 +163,12 @@ async fn with_client<T>(
     let unreachable = |error: tokio_postgres::Error| OpenError::Unreachable {
         address: address.shown.clone(),
         reason: told(&error),
+        passing: error.code().is_none_or(|code| {
+            // Of who asks, or of what is asked for.
+            !["28", "3D"]
+                .iter()
+                .any(|class| code.code().starts_with(class))
+        }),
     };
     let mut config = address.config.clone();
     if config.get_application_name().is_none() {

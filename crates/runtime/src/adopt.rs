@@ -317,7 +317,8 @@ impl<'a, E: Evolve, R> Adoption<'a, E, R> {
             if attempt == ATTEMPTS || error == CommandError::Closed {
                 return Err(error);
             }
-            self.node.world().sleep(pause).await;
+            let room = error.retry_after().unwrap_or_default();
+            self.node.world().sleep(pause.max(room)).await;
             (attempt, pause) = (attempt + 1, pause * 2);
             state = self.send(key, first);
         }

@@ -18,6 +18,10 @@ pub trait Entity: Default + std::marker::Send + 'static {
     /// Names and types of the state's fields: a snapshot of another shape is discarded.
     const SHAPE: &'static str;
 
+    /// Whether an entity that was in memory is brought back there by whoever owns it next, before it
+    /// is asked for: `#[entity(.., remembered)]`. One that had left memory is not.
+    const REMEMBERED: bool = false;
+
     /// Identifies one entity.
     type Id: Key;
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everfold_engine::engine::Engine;
-use everfold_engine::{EntityKey, Offset, Position, Text};
+use everfold_engine::{EntityKey, Offset, Position, Record, Text};
 
 use crate::entity::{Command, Decide, Entity};
 use crate::error::{CommandError, SendError};
 use crate::key::Key;
 use crate::owner::{Router, Sent, Strength, Watch};
+use crate::query::{self, Placed};
 use crate::sending::Sending;
 
 /// One entity of a node, wherever its state is.
@@ -146,6 +147,32 @@ impl<'a, E: Entity> EntityRef<'a, E> {
                 () = deadline => Err(CommandError::Deadline),
             }
         }
+    }
+
+    /// Who has the entity, as far as it is known here.
+    pub fn placed(&self) -> Placed {
+        Placed::of(self.router, self.router.partition(&self.entity.id))
+    }
+
+    /// The entity's events with a version above `after`, at most `limit`; from the log, or for a
+    /// client from the owner, or else from another node.
+    ///
+    /// # Errors
+    /// [`CommandError::Unavailable`] if nobody can read the log.
+    pub async fn history(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Arc<Record>>, CommandError> {
+        let Some(engine) = self.engine else {
+            return query::history(self.router, &self.entity, after, limit).await;
+        };
+        let partition = self.router.partition(&self.entity.id);
+        let read = engine.read_entity(partition, &self.entity, after, limit);
+        read.await.map_err(|error| CommandError::Unavailable {
+            partition,
+            reason: error.to_string(),
+        })
     }
 
     fn watch<T, F>(

@@ -1,5 +1,7 @@
 //! How commands and queries fail.
 
+use std::time::Duration;
+
 use everfold_engine::Text;
 use everfold_engine::engine::ReadError;
 use everfold_engine::name::BadName;
@@ -104,9 +106,18 @@ pub enum CommandError {
         "a timer can be set or cancelled only in the reaction to an event itself, not in what follows from a rejection"
     )]
     MisplacedTimer,
-    /// Nothing happened: too many commands wait.
-    #[error("not done: partition {0} is overloaded; slow down and try again")]
-    Overloaded(Partition),
+    /// Nothing happened: too much waits already.
+    #[error(
+        "not done: partition {partition} is overloaded; slow down, and try again in {} ms",
+        .retry_after.as_millis()
+    )]
+    Overloaded {
+        /// The entity's partition.
+        partition: Partition,
+        /// When there is likely to be room, judged by how much waits where it was refused and how fast
+        /// that gets done; 10 ms to 5 s.
+        retry_after: Duration,
+    },
     /// The node is closing or closed.
     #[error("the node is shutting down; send it to another one or try again later")]
     Closed,
@@ -133,20 +144,51 @@ pub enum CommandError {
         /// What was in the way.
         reason: String,
     },
+    /// Nothing happened: a build that is later than those of all nodes that could be asked has written
+    /// what it depends on.
+    #[error("not done: {entity} was written by a later build: {reason}; start nodes of that build")]
+    NewerBuild {
+        /// The entity.
+        entity: String,
+        /// What cannot be read.
+        reason: String,
+    },
 }
 
 impl CommandError {
+    /// Whether another try, at the owner of then, may have an answer.
+    pub(crate) fn is_moving(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable { .. }
+                | Self::Fenced(_)
+                | Self::Unknown(_)
+                | Self::Closed
+                | Self::NewerBuild { .. }
+        )
+    }
+
+    /// When to try again, if too much waited where it was refused. Whoever comes earlier is likely to be
+    /// refused again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
     /// Whether it is trouble of the store or of the node, which passes.
     pub(crate) fn is_passing(&self) -> bool {
         matches!(
             self,
             Self::Unavailable { .. }
-                | Self::Overloaded(_)
+                | Self::Overloaded { .. }
                 | Self::Fenced(_)
                 | Self::Unknown(_)
                 | Self::Deadline
                 | Self::Closed
                 | Self::NoOwner { .. }
+                | Self::NewerBuild { .. }
         )
     }
 }
@@ -165,6 +207,16 @@ pub enum QueryError {
         /// How many records of the partitions asked for are missing.
         behind: u64,
     },
+    /// A partition has not reached the token in time.
+    #[error(
+        "partition {partition} is behind the token by {behind} records after waiting; try again or ask without the token"
+    )]
+    NotReached {
+        /// The partition.
+        partition: Partition,
+        /// How many of its records are missing.
+        behind: u64,
+    },
     /// The token is of another log.
     #[error(transparent)]
     ForeignPosition(#[from] ForeignPosition),
@@ -177,4 +229,14 @@ pub enum QueryError {
     /// The owner could not answer.
     #[error(transparent)]
     Owner(#[from] CommandError),
+}
+
+impl QueryError {
+    /// As [`CommandError::retry_after`].
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Owner(error) => error.retry_after(),
+            _ => None,
+        }
+    }
 }

@@ -78,6 +78,13 @@ pub enum DecodeError {
     },
 }
 
+impl DecodeError {
+    /// Whether the event is likely to be of a later build, which can read it.
+    pub(crate) fn is_newer(&self) -> bool {
+        matches!(self, Self::UnknownType(_) | Self::NewerVersion { .. })
+    }
+}
+
 /// Appends JSON; used by derived code.
 pub fn encode_json(out: &mut Vec<u8>, value: &impl Serialize) -> Result<(), serde_json::Error> {
     serde_json::to_writer(out, value)

@@ -18,6 +18,7 @@ mod key;
 mod node;
 mod options;
 mod owner;
+mod query;
 mod reactor;
 mod remote;
 mod saga;
@@ -44,6 +45,10 @@ pub use key::Key;
 pub use node::Node;
 pub use options::{NodeOptions, PartitionPolicy, SnapshotPolicy, StateOptions, StateStore};
 pub use owner::{OwnerReport, Sent};
+pub use query::{
+    BadFilter, Entities, Field, Filter, Found, FoundRows, Holder, Named, One, Operand, Placed,
+    RowsRef,
+};
 pub use reactor::{At, Outbound, Reaction, Reactor, cancel, command, nothing};
 pub use remote::{Accepting, Client, Membership, PeerError, Peers};
 pub use saga::{
@@ -56,7 +61,7 @@ pub use stream::{Append, Expected, NewEvent, StreamRef};
 pub use timers::{DataClock, TimerClock};
 pub use together::{Combined, DecideTogether, Joint, Members, States, TogetherRef};
 pub use trim::TrimError;
-pub use view::{Ask, IntoKeys, Row, View, ViewRef};
+pub use view::{Ask, IntoKeys, Positioned, Row, View, ViewRef};
 
 pub use everfold_engine as engine;
 pub use everfold_engine::engine::{Parameter, Statement};

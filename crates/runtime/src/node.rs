@@ -24,6 +24,7 @@ use crate::inspector;
 use crate::key::Key;
 use crate::options::{NodeOptions, StateOptions};
 use crate::owner::{Loader, Owner, OwnerReport, OwnerStatus, Router};
+use crate::query::{Directory, Entities, Named, Placed, Source, Surveyor};
 use crate::remote::{Duty, Membership, Remote, receive};
 use crate::schema::Registry;
 use crate::stream::StreamRef;
@@ -36,6 +37,7 @@ pub struct Node {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) router: Router,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) source: Source,
     views: Vec<Arc<dyn Running>>,
     reactors: Vec<RunningReactor>,
     pub(crate) sagas: Sagas,
@@ -84,7 +86,14 @@ impl Node {
             options: share,
         });
         let start = engine.identity().start();
-        let router = Router::new(layout, start, inboxes, world.clone(), remote);
+        let router = Router::new(
+            layout,
+            start,
+            inboxes,
+            options.allowed(),
+            world.clone(),
+            remote,
+        );
         for (partition, inbox) in layout.all().zip(waiting) {
             let (ready, state) = watch::channel(None);
             let status = Arc::new(OwnerStatus::default());
@@ -115,6 +124,16 @@ impl Node {
             engine: engine.clone(),
             router: router.clone(),
             registry: registry.clone(),
+            source: Source {
+                router: router.clone(),
+                here: Some(Arc::new(Surveyor {
+                    engine: engine.clone(),
+                    registry: registry.clone(),
+                    router: router.clone(),
+                    options: share,
+                    directory: Directory::new(world.random()),
+                })),
+            },
             views: Vec::new(),
             reactors: Vec::new(),
             sagas,
@@ -131,7 +150,11 @@ impl Node {
         } else {
             node = node.claim(&mut states).await?;
         }
-        let feed = |partition| Arc::new(Feed::new(engine.clone(), partition));
+        let feed = |partition: Partition| {
+            let status = node.owners[partition.index()].clone();
+            let mixed = clustered.then(|| (registry.clone(), status));
+            Arc::new(Feed::new(engine.clone(), partition, mixed))
+        };
         let feeds = layout.all().map(feed).collect();
         let ground = Ground {
             engine,
@@ -178,6 +201,21 @@ impl Node {
         EntityRef::new(&self.router, Some(&self.engine), &id.into())
     }
 
+    /// The entities of a type, to be found by range and filter, wherever they are owned.
+    pub fn entities<E: Entity>(&self) -> Entities<E> {
+        Entities::new(self.source.clone(), Text::from_static(E::NAME))
+    }
+
+    /// The entities of a type known by its name, their states as JSON.
+    pub fn entities_named(&self, kind: impl Into<Text>) -> Entities<Named> {
+        Entities::new(self.source.clone(), kind.into())
+    }
+
+    /// Who has which partition, as far as this node knows.
+    pub fn placed(&self) -> Vec<Placed> {
+        Placed::all(&self.router)
+    }
+
     /// Commands over several entities that share a tag.
     pub fn together(&self) -> TogetherRef<'_> {
         TogetherRef {
@@ -203,16 +241,19 @@ impl Node {
 
     /// A view that runs here.
     pub fn view<K: Key, R: Row>(&self, view: &View<K, R>) -> ViewRef<K, R> {
-        let same = |running: &&Arc<dyn Running>| {
-            running.name() == view.name && running.version() == view.version
-        };
-        let running = self.views.iter().find(same).cloned();
+        let running = self.running(view.name, view.version);
         let running = running.and_then(|view| view.as_any().downcast::<RunningView<R>>().ok());
         let unknown = || QueryError::UnknownView(view.name.to_owned());
         ViewRef {
             view: running.ok_or_else(unknown),
             keys: PhantomData,
         }
+    }
+
+    pub(crate) fn running(&self, view: &str, version: u32) -> Option<Arc<dyn Running>> {
+        let same =
+            |running: &&Arc<dyn Running>| running.name() == view && running.version() == version;
+        self.views.iter().find(same).cloned()
     }
 
     /// The engine that the node runs on.
@@ -237,8 +278,15 @@ impl Node {
         Ok(position)
     }
 
-    /// Waits until all handlers have processed everything, what followed from it and timers that are
-    /// due included, and nothing new has come meanwhile. Returns that position.
+    /// Whether a partition is this node's, if there are others.
+    fn serves(&self, partition: Partition) -> bool {
+        let remote = self.router.remote();
+        remote.is_none_or(|remote| remote.duty(partition) == Duty::Own)
+    }
+
+    /// Waits until all handlers of this node have processed everything, what followed from it and timers that are
+    /// due included, and nothing new has come meanwhile. Returns that position. Of several nodes each
+    /// has the reactors of the partitions that it owns.
     ///
     /// # Errors
     /// [`ReadError`] if the engine does not answer.
@@ -249,7 +297,10 @@ impl Node {
                 let head = before.offset(partition);
                 for reactor in &self.reactors {
                     if let Some(mut reached) = reactor.reached(partition) {
-                        let _ = reached.wait_for(|reached| *reached >= head).await;
+                        tokio::select! { biased;
+                            _ = reached.wait_for(|reached| *reached >= head) => {}
+                            () = self.elsewhere(partition) => {}
+                        }
                     }
                 }
             }
@@ -263,6 +314,14 @@ impl Node {
             if self.position().await? == before {
                 return Ok(before);
             }
+        }
+    }
+
+    /// Completes when another node owns a partition.
+    async fn elsewhere(&self, partition: Partition) {
+        match self.router.remote() {
+            Some(remote) => remote.membership.not_mine(partition).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -288,7 +347,17 @@ impl Node {
     pub async fn handlers(&self) -> Result<Vec<HandlerStatus>, ReadError> {
         let heads = self.heads(&self.position().await?);
         let views = self.views.iter().map(|view| view.status(&heads));
-        let reactors = self.reactors.iter().map(|reactor| reactor.status(&heads));
+        // What another node owns its reactors process.
+        let all = self.engine.identity().layout.all().zip(&heads);
+        let mine = all.map(|(partition, head)| {
+            if self.serves(partition) {
+                *head
+            } else {
+                Offset(0)
+            }
+        });
+        let mine: Vec<Offset> = mine.collect();
+        let reactors = self.reactors.iter().map(|reactor| reactor.status(&mine));
         Ok(views.chain(reactors).collect())
     }
 
@@ -349,7 +418,8 @@ impl Node {
         ownership.is_some_and(|it| matches!(&*it.borrow(), Some(Ok(_))))
     }
 
-    /// The partitions whose state this node has in memory, as it tells the others.
+    /// The partitions whose state this node has in memory, as it tells the others, and those that it
+    /// cannot serve because a later build has written them.
     pub fn held(&self) -> Vec<Held> {
         let standing_by = |partition| {
             let remote = self.router.remote();
@@ -357,7 +427,18 @@ impl Node {
         };
         let layout = self.engine.identity().layout;
         let each = layout.all().zip(self.owners.iter().zip(&*self.ownerships));
-        each.filter_map(|(partition, (status, ownership))| {
+        let unable = layout
+            .all()
+            .zip(&self.owners)
+            .filter_map(|(partition, status)| {
+                status.unreadable.load(Ordering::Relaxed).then_some(Held {
+                    partition,
+                    role: Role::Unable,
+                    offset: Offset(0),
+                    epoch: Epoch(0),
+                })
+            });
+        let held = each.filter_map(|(partition, (status, ownership))| {
             let owned = ownership.borrow().clone();
             let (role, epoch) = match owned {
                 Some(Ok(epoch)) => (Role::Owner, epoch),
@@ -371,8 +452,8 @@ impl Node {
                 offset,
                 epoch,
             })
-        })
-        .collect()
+        });
+        held.chain(unable).collect()
     }
 
     /// The names of the entity types with code.

@@ -2,13 +2,22 @@
 
 use std::time::Duration;
 
+use crate::owner::Allowed;
 use crate::timers::TimerClock;
 
 /// How a node runs.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
-    /// Commands that may wait per partition before new ones are refused as overload.
+    /// Commands and reads that may wait per partition before new ones are refused with
+    /// [`CommandError::Overloaded`](crate::CommandError::Overloaded), those included that have been sent
+    /// on to another node. As many again may wait for their entity to change (`EntityRef::until`).
     pub waiting_commands: usize,
+    /// Bytes of commands that may wait per partition; the first 64 commands are not counted.
+    pub waiting_bytes: usize,
+    /// A command that would wait for longer than this, as far as the last batches, or the last answers of
+    /// another owner tell, is refused at once: its caller would be gone when its turn came. It is taken in any case
+    /// while what waits goes into one batch (1,024 commands).
+    pub waiting_time: Duration,
     /// What owners keep in memory and what they store beside the log.
     pub state: StateOptions,
     /// What timers are measured by.
@@ -16,13 +25,25 @@ pub struct NodeOptions {
 }
 
 impl Default for NodeOptions {
-    /// 16,384 waiting commands per partition, the defaults of [`StateOptions`], and timers by the
+    /// 16,384 waiting commands per partition, of 16 MiB and two seconds, the defaults of [`StateOptions`], and timers by the
     /// world's clock.
     fn default() -> Self {
         Self {
             waiting_commands: 16_384,
+            waiting_bytes: 16 << 20,
+            waiting_time: Duration::from_secs(2),
             state: StateOptions::default(),
             timers: TimerClock::default(),
+        }
+    }
+}
+
+impl NodeOptions {
+    pub(crate) fn allowed(&self) -> Allowed {
+        Allowed {
+            commands: self.waiting_commands.max(1),
+            bytes: self.waiting_bytes,
+            time: self.waiting_time,
         }
     }
 }

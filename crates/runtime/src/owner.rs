@@ -4,6 +4,7 @@
 //! batch is on its way to the engine the next is decided. No answer leaves before everything that
 //! its decision could have seen is durable and the ownership has been proven since it arrived.
 
+mod backlog;
 mod baseline;
 mod batch;
 mod doubtful;
@@ -13,6 +14,7 @@ mod ownership;
 mod partition_state;
 mod read;
 mod recover;
+mod remembered;
 mod residents;
 mod room;
 mod router;
@@ -24,13 +26,14 @@ mod standby;
 mod unit;
 mod work;
 
+pub(crate) use backlog::{Allowed, Place};
 pub(crate) use baseline::Stand;
 pub(crate) use doubtful::Doubtful;
 pub(crate) use known::ANSWERED;
 pub use ownership::OwnerReport;
 pub(crate) use ownership::{Owner, OwnerStatus};
 pub(crate) use read::{Shown, Strength, Watch};
-pub(crate) use residents::Residents;
+pub(crate) use residents::{Resident, Residents};
 pub(crate) use router::Router;
 pub use router::Sent;
 pub(crate) use single::{

@@ -17,11 +17,11 @@ use everfold_engine::engine::BoxFuture;
 use everfold_engine::slot::Partition;
 use tokio::sync::watch;
 
-pub(crate) use carry::Remote;
+pub(crate) use carry::{Remote, Tried};
 pub use client::Client;
 pub use receive::Accepting;
 pub(crate) use receive::{Accept, AcceptTogether, Carried, receive, told};
-pub(crate) use wire::What;
+pub(crate) use wire::{Outcome, What};
 
 /// A node's part in a cluster; given to [`Application::join_on`](crate::Application::join_on).
 #[derive(Clone)]
@@ -59,8 +59,11 @@ pub enum PeerError {
     #[error("it cannot be reached: {0}")]
     Unreachable(String),
     /// Nothing was sent, for too much is on its way.
-    #[error("too much is on its way to it")]
-    Overloaded,
+    #[error("too much is on its way to it; try again in {} ms", .retry_after.as_millis())]
+    Overloaded {
+        /// When there is likely to be room.
+        retry_after: Duration,
+    },
     /// It was sent, and what became of it is not known.
     #[error("it has not answered: {0}")]
     Lost(String),
@@ -95,6 +98,13 @@ impl Membership {
             .is_err()
         {
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// Completes once a partition is to be owned by another node, or by none.
+    pub(crate) async fn not_mine(&self, partition: Partition) {
+        if self.duty(partition) == Duty::Own {
+            self.duty_changes(partition, Duty::Own).await;
         }
     }
 

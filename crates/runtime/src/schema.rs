@@ -36,6 +36,8 @@ pub(crate) struct EntityType {
     pub(crate) encode_state: fn(&AnyState, &mut Vec<u8>) -> Result<(), serde_json::Error>,
     pub(crate) decode_state: Option<DecodeState>,
     pub(crate) growth: Growth,
+    /// Comes back into memory before it is asked for.
+    pub(crate) remembered: bool,
     /// Commands that other nodes may send.
     pub(crate) accepts: Vec<(Text, Accept)>,
 }
@@ -96,12 +98,23 @@ impl EntityType {
             },
             decode_state: Some(|bytes| Ok(Box::new(E::decode_state(bytes)?))),
             growth: Growth::default(),
+            remembered: E::REMEMBERED,
             accepts: {
                 let mut accepting = Accepting::nothing();
                 E::accepts(&mut accepting);
                 accepting.known
             },
         }
+    }
+
+    /// Whether a stored event is likely to be of a later build.
+    pub(crate) fn is_newer(&self, portable: &Portable) -> bool {
+        let (name, version) = (&portable.event_type, portable.schema_version);
+        let knows = |schema: &EventSchema| schema.name == &name[..] && version <= schema.version;
+        // Reading it is the last resort: an event of another name may have been renamed.
+        !self.schemas.is_empty()
+            && !self.schemas.iter().any(knows)
+            && (self.check)(portable).is_err_and(|error| error.is_newer())
     }
 
     /// A declared consistency scope.
@@ -149,6 +162,7 @@ impl EntityType {
                 Ok(Box::new(state))
             }),
             growth: Growth::default(),
+            remembered: false,
             accepts: Vec::new(),
         }
     }
@@ -170,6 +184,7 @@ impl EntityType {
             // A long stream comes back by its version alone.
             decode_state: Some(|_| Ok(Box::new(()))),
             growth: Growth::default(),
+            remembered: false,
             accepts: Vec::new(),
         }
     }
@@ -213,6 +228,11 @@ impl Registry {
     /// The type of an entity; streams of unknown types are kept without code.
     pub(crate) fn of(&self, key: &EntityKey) -> Arc<EntityType> {
         self.types.get(&key.kind).unwrap_or(&self.untyped).clone()
+    }
+
+    /// Whether entities of any type are to be remembered.
+    pub(crate) fn remembers(&self) -> bool {
+        self.types.values().any(|kind| kind.remembered)
     }
 
     pub(crate) fn named(&self, name: &str) -> Option<&Arc<EntityType>> {

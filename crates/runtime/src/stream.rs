@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::boundary::{BoundaryIndex, Condition};
 use crate::error::CommandError;
-use crate::event::Event;
+use crate::event::{DecodeError, Event};
 use crate::node::Node;
 use crate::owner::{Answer, Decided, Desk, Draft, Envelope, Residents, Ruling, Sent, Work};
 use crate::owner::{command_digest, draft, to_json};
@@ -349,8 +349,13 @@ impl Work for Appending {
         let check = resident.kind.check;
         let mut drafts = Vec::with_capacity(self.events.len());
         for event in &self.events {
-            check(&self.portable(event)).map_err(|error| {
-                CommandError::Encoding(format!("{} refuses the event: {error}", key.kind))
+            check(&self.portable(event)).map_err(|error| match error {
+                // A later build knows it, perhaps.
+                DecodeError::NewerVersion { .. } => CommandError::NewerBuild {
+                    entity: key.to_string(),
+                    reason: error.to_string(),
+                },
+                _ => CommandError::Encoding(format!("{} refuses the event: {error}", key.kind)),
             })?;
             drafts.push(Draft {
                 entity: key.clone(),

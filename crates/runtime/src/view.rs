@@ -18,7 +18,7 @@ mod query;
 mod rows;
 mod runner;
 
-pub use query::{Ask, ViewRef};
+pub use query::{Ask, Positioned, ViewRef};
 pub(crate) use runner::{Running, RunningView, ViewTask};
 
 /// What a view keeps per key; starts as `Default`.

@@ -462,7 +462,8 @@ pub(crate) fn is_passing(error: &CommandError) -> bool {
     matches!(
         error,
         CommandError::Unavailable { .. }
-            | CommandError::Overloaded(_)
+            | CommandError::Overloaded { .. }
+            | CommandError::NewerBuild { .. }
             | CommandError::Fenced(_)
             | CommandError::Unknown(_)
             | CommandError::Deadline

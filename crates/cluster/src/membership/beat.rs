@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use everfold_engine::Text;
 use everfold_engine::coordination::placement::next_plan;
 use everfold_engine::coordination::{Beat, CoordinationError, Plan, Roster};
 use everfold_runtime::Node;
@@ -38,12 +39,16 @@ impl Shared {
     /// One beat; nothing if the store does not answer.
     async fn live(&self, node: &Node, application: &str) -> Option<Arc<Roster>> {
         let beat = Beat {
-            weight: self.weight.load(Ordering::Relaxed),
+            weight: self.weight_now(),
             held: node.held(),
             lease: self.settings.lease,
         };
+        let asked = self.world.now();
         match self.coordinator.beat(self.id, beat).await {
-            Ok(roster) => Some(self.learn(roster)),
+            Ok(roster) => {
+                self.judge_clock(self.clock_off(asked, roster.time));
+                Some(self.learn(roster))
+            }
             Err(CoordinationError::Expired) => {
                 self.world.reached("node: its lease ran out");
                 self.disown();
@@ -52,11 +57,39 @@ impl Shared {
                 joined.ok().map(|roster| self.learn(roster))
             }
             // The plan stays: who lives goes on, and who does not is fenced.
-            Err(_) => {
+            Err(error) => {
                 self.world.reached("node: a beat without an answer");
+                self.say(Some(format!(
+                    "{error}; others take its partitions over if that goes on"
+                )));
                 None
             }
         }
+    }
+
+    /// With a clock that is off, everything goes to other nodes, until it is set.
+    fn judge_clock(&self, off: Option<i64>) {
+        let was = self.clock_is_off.swap(off.is_some(), Ordering::Relaxed);
+        if was != off.is_some() {
+            self.world.reached("node: its clock went off, or came back");
+            self.nudge.notify_one();
+        }
+        self.say(off.map(|micros| {
+            let off = super::error::off(micros);
+            format!("this node's clock is {off}: its partitions go to other nodes until it is set")
+        }));
+    }
+
+    fn say(&self, trouble: Option<String>) {
+        let trouble = trouble.map(Text::from);
+        // A clock that is off is told once, not with every second.
+        self.trouble.send_if_modified(|told| {
+            let changed = told.is_some() != trouble.is_some();
+            if changed {
+                *told = trouble;
+            }
+            changed
+        });
     }
 
     /// Goes by a roster from now on.

@@ -63,7 +63,7 @@ impl everfold_runtime::Peers for Directory {
 
 pub(crate) fn to_peer_error(error: CallError) -> PeerError {
     match error {
-        CallError::Overloaded { .. } => PeerError::Overloaded,
+        CallError::Overloaded { retry_after, .. } => PeerError::Overloaded { retry_after },
         error if error.may_be_done() => PeerError::Lost(error.to_string()),
         error => PeerError::Unreachable(error.to_string()),
     }

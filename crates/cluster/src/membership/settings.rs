@@ -29,12 +29,17 @@ pub struct Settings {
     pub beat: Duration,
     /// How long work looks for its owner.
     pub patience: Duration,
+    /// How far its clock may be from the store's. A node further off would record events at a wrong time,
+    /// and take ids of commands for too old or from the future: it does not join, and gives its
+    /// partitions away if its clock is set while it runs.
+    pub clock_drift: Duration,
     /// How partitions are placed, should it be the one to do so.
     pub placement: Placement,
 }
 
 impl Settings {
-    /// Two seconds of lease, a beat every quarter of a second, ten seconds of patience.
+    /// Two seconds of lease, a beat every quarter of a second, ten seconds of patience and
+    /// of drift.
     pub fn new(name: impl Into<Text>, cluster: impl Into<Text>, listen: SocketAddr) -> Self {
         Self {
             name: name.into(),
@@ -47,6 +52,7 @@ impl Settings {
             lease: Duration::from_secs(2),
             beat: Duration::from_millis(250),
             patience: Duration::from_secs(10),
+            clock_drift: Duration::from_secs(10),
             placement: Placement::default(),
         }
     }

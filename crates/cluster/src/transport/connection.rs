@@ -11,11 +11,13 @@ use everfold_engine::Text;
 use everfold_engine::map::{Map, seeded};
 use futures_util::task::AtomicWaker;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::connect::unreachable;
 use super::error::{CallError, Side};
 use super::frame::{Frame, MAX_BODY};
 use super::limits::Limits;
+use super::pace::Pace;
 use super::wire::{Wire, told};
 
 /// Frames that are read before it is written again.
@@ -41,6 +43,7 @@ struct Calls {
     queued_bytes: usize,
     next: u64,
     answered: bool,
+    pace: Pace,
     open: bool,
 }
 
@@ -67,6 +70,7 @@ impl Connection {
                 queued_bytes: 0,
                 next: 0,
                 answered: false,
+                pace: Pace::new(),
                 open: true,
             }),
             driver: AtomicWaker::new(),
@@ -106,6 +110,7 @@ impl Connection {
             return Err(CallError::Overloaded {
                 address: self.address.clone(),
                 in_flight: calls.waiting.len(),
+                retry_after: calls.pace.until(calls.waiting.len() / 2, Instant::now()),
             });
         }
         let number = calls.next;
@@ -238,6 +243,7 @@ impl Connection {
         };
         let mut calls = self.calls();
         calls.answered = true;
+        calls.pace.answered(Instant::now());
         let waiting = calls.waiting.remove(&number);
         drop(calls);
         if let Some(waiting) = waiting {

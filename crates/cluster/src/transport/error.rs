@@ -71,12 +71,17 @@ pub enum CallError {
         theirs: (u16, u16),
     },
     /// As much as may be is in flight to this peer; nothing was sent. Wait, then repeat.
-    #[error("{in_flight} calls are in flight to {address}, which is the most; nothing was sent")]
+    #[error(
+        "{in_flight} calls are in flight to {address}, which is the most; nothing was sent: try again in {} ms",
+        .retry_after.as_millis()
+    )]
     Overloaded {
         /// The peer's.
         address: Text,
         /// How many calls are.
         in_flight: usize,
+        /// When half of them are likely to be answered, as fast as answers came lately.
+        retry_after: Duration,
     },
     /// The call, or what would answer it, is larger than one frame.
     #[error(

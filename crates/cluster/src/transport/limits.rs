@@ -9,7 +9,8 @@ pub struct Limits {
     /// Bytes of calls that wait to be written to one connection. Default: 64 MiB. A single call is
     /// taken in any case.
     pub call_bytes: usize,
-    /// Calls of one connection that a node answers at a time. Default: 1024.
+    /// Calls of one connection that a node answers at a time. Default: 4096, so that what is held up is told
+    /// to who calls, and not hidden in buffers that others share.
     pub answers: usize,
     /// Bytes of calls of one connection that a node answers at a time. Default: 64 MiB.
     pub answer_bytes: usize,
@@ -22,7 +23,7 @@ impl Default for Limits {
         Self {
             calls: 4096,
             call_bytes: 64 << 20,
-            answers: 1024,
+            answers: 4096,
             answer_bytes: 64 << 20,
             connections: 1024,
         }

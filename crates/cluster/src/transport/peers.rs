@@ -215,6 +215,8 @@ impl<'a> Place<'a> {
             return Err(CallError::Overloaded {
                 address: peer.address.clone(),
                 in_flight: before,
+                // An attempt that fails frees all places, and so does one that does not.
+                retry_after: PAUSES.0,
             });
         }
         Ok(place)

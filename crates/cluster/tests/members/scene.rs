@@ -12,6 +12,8 @@ use everfold::engine::memory::Memory;
 use everfold::engine::{Bytes, World};
 use everfold::prelude::*;
 use everfold::{Application, NodeOptions};
+use serde::{Deserialize, Serialize};
+
 use everfold_sim::{Process, Simulation};
 
 #[derive(Key, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,7 +52,21 @@ impl Decide<Count> for Counter {
 }
 
 pub fn counters() -> Application {
-    Application::new("counters").entity::<Counter>()
+    Application::new("counters")
+        .entity::<Counter>()
+        .view(totals())
+}
+
+#[derive(Default, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Total {
+    pub total: u64,
+}
+
+pub fn totals() -> View<String, Total> {
+    View::named("totals").on(
+        |_: &CounterEvent, at| at.entity_id::<String>(),
+        |row: &mut Total, CounterEvent::Counted { by }, _| row.total += by,
+    )
 }
 
 #[derive(Default)]

@@ -64,6 +64,7 @@ pub fn next_plan(roster: &Roster, settings: &Placement) -> Option<Plan> {
     if field.anybody_takes() {
         // First things first: nothing else moves while partitions are without an owner.
         let moves = if placed { 0 } else { settings.moves_at_once };
+        balance::move_from_unable(&mut field);
         balance::move_owners(&mut field, moves);
         standby::place(&mut field);
     }

@@ -2,7 +2,7 @@
 
 use crate::Text;
 use crate::Uuid;
-use crate::coordination::{Held, Member};
+use crate::coordination::{Held, Member, Role};
 use crate::slot::{Layout, Partition};
 use crate::time::Timestamp;
 use crate::world::{World, new_id};
@@ -40,7 +40,14 @@ pub struct Living {
 impl Living {
     /// What it has of a partition.
     pub fn holds(&self, partition: Partition) -> Option<&Held> {
-        self.held.iter().find(|held| held.partition == partition)
+        let mut held = self.held.iter();
+        held.find(|held| held.partition == partition && held.role != Role::Unable)
+    }
+
+    /// Whether it can serve a partition, as far as it knows.
+    pub fn can_serve(&self, partition: Partition) -> bool {
+        let mut held = self.held.iter();
+        !held.any(|held| held.partition == partition && held.role == Role::Unable)
     }
 }
 

@@ -12,6 +12,7 @@ use everfold::engine::{EntityKey, Record, World};
 use everfold::prelude::*;
 use everfold::{Node, NodeOptions, StateOptions};
 use everfold_sim::Simulation;
+use tokio::sync::watch;
 
 use crate::bank::Account;
 
@@ -19,6 +20,8 @@ use crate::bank::Account;
 #[derive(Default)]
 pub struct Mode {
     pub append_delay: Duration,
+    /// Appends wait until it says so.
+    pub released: Option<watch::Receiver<bool>>,
     /// Appends are refused because of the store.
     pub full: bool,
     /// Appends have no known outcome, and claims fail for good.
@@ -122,6 +125,10 @@ impl Engine for Hook {
         Box::pin(async move {
             let delay = self.mode().append_delay;
             self.pause(delay).await;
+            let released = self.mode().released.clone();
+            if let Some(mut released) = released {
+                let _ = released.wait_for(|released| *released).await;
+            }
             let (full, stopped) = {
                 let mode = self.mode();
                 (mode.full, mode.stopped)

@@ -1,5 +1,7 @@
 //! Several nodes of one application over one engine in one process, and a plan that a test writes.
 
+#![allow(dead_code, reason = "each test uses its part")]
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -64,7 +66,8 @@ impl Peers for Peered {
         Box::pin(async move {
             let node = node.ok_or_else(|| PeerError::Unreachable("it is gone".into()))?;
             if *roads.weather.lock().unwrap() == Weather::Closed {
-                return Err(PeerError::Overloaded);
+                let retry_after = Duration::from_millis(700);
+                return Err(PeerError::Overloaded { retry_after });
             }
             *roads.asked.lock().unwrap() += 1;
             let answer = node.answer(&request).await;
@@ -84,6 +87,7 @@ pub struct Cluster {
     engine: Arc<dyn Engine>,
     pub world: Arc<dyn World>,
     application: fn() -> Application,
+    options: NodeOptions,
 }
 
 pub fn id(number: u128) -> NodeId {
@@ -98,7 +102,19 @@ impl Cluster {
         nodes: u128,
         world: Arc<dyn World>,
     ) -> Self {
-        let engine = Memory::new(world.clone(), partitions).unwrap();
+        let engine = Arc::new(Memory::new(world.clone(), partitions).unwrap());
+        Self::over(engine, application, nodes, world, NodeOptions::default()).await
+    }
+
+    /// The same over an engine of the test's.
+    pub async fn over(
+        engine: Arc<dyn Engine>,
+        application: fn() -> Application,
+        nodes: u128,
+        world: Arc<dyn World>,
+        options: NodeOptions,
+    ) -> Self {
+        let partitions = engine.identity().layout.partitions;
         let place = Place {
             owner: Some(id(1)),
             standbys: Vec::new(),
@@ -113,9 +129,10 @@ impl Cluster {
             roads: Arc::default(),
             plan: watch::Sender::new(Arc::new(plan)),
             old: BTreeMap::new(),
-            engine: Arc::new(engine),
+            engine,
             world,
             application,
+            options,
         };
         for number in 1..=nodes {
             cluster.join(number).await;
@@ -135,7 +152,7 @@ impl Cluster {
         let joined = (self.application)().join_on(
             self.engine.clone(),
             self.world.clone(),
-            NodeOptions::default(),
+            self.options.clone(),
             membership,
         );
         let node = Arc::new(joined.await.unwrap());

@@ -9,6 +9,8 @@
 #[path = "../bank/mod.rs"]
 mod bank;
 mod cluster;
+mod questions;
+mod remembered;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -181,7 +183,7 @@ fn what_may_have_been_done_is_never_said_to_have_failed() {
         cluster.weather(Weather::Closed);
         let refused = far.entity::<Account>("a").send(Deposit { amount: 1 }).await;
         let error = refused.unwrap_err();
-        let overloaded = matches!(&error, SendError::Failed(CommandError::Overloaded(_)));
+        let overloaded = matches!(&error, SendError::Failed(CommandError::Overloaded { .. }));
         assert!(overloaded, "{error:?}");
         cluster.weather(Weather::Fair);
         let seen = far

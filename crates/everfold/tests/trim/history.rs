@@ -68,6 +68,10 @@ async fn an_old_past_goes_and_states_stay() {
     let day = DAY.as_micros() as i64;
     let trimmed = node.trim_before(Timestamp(now.0 + day / 2)).await.unwrap();
     assert!(trimmed.records > 100 && trimmed.bytes > 0, "{trimmed:?}");
+    // Some are named by their baselines alone now.
+    let found = node.entities::<Account>().before("b").await.unwrap();
+    let found: Vec<String> = found.entities.iter().map(|it| it.id.to_string()).collect();
+    assert_eq!(found, accounts());
     let left = records(&node).await;
     assert!(left.len() < before, "{} of {before}", left.len());
     assert!(left.iter().any(|record| record.kind == Kind::Baseline));

@@ -9,6 +9,7 @@ use super::{INDEXING, Upkeep};
 use crate::disk;
 use crate::error::OpenError;
 use crate::index::{self, Builder, FramePlace, Fresh, Key, MergeError, Run, Trust};
+use crate::partition::Waiting;
 use crate::segments::Form;
 
 impl Upkeep {
@@ -22,7 +23,11 @@ impl Upkeep {
             let Some(generation) = waiting.iter().flatten().map(|w| w.generation).min() else {
                 return Ok(());
             };
-            if self.is_closing() {
+            // Partitions are sealed one after the other: an index without those that follow would
+            // stand for them too. Whoever seals the last one wakes the upkeep.
+            let is_waiting =
+                |w: &Option<Waiting>| w.as_ref().map(|w| w.generation) == Some(generation);
+            if self.is_closing() || !waiting.iter().all(is_waiting) {
                 return Ok(());
             }
             let parts: Vec<_> = waiting

@@ -143,7 +143,8 @@ fn happened_not(error: &CommandError) -> bool {
             | CommandError::Panicked(_)
             | CommandError::Encoding(_)
             | CommandError::NoDefinition(_)
-            | CommandError::Overloaded(_)
+            | CommandError::Overloaded { .. }
+            | CommandError::NewerBuild { .. }
             | CommandError::NotCarried { .. }
     )
 }

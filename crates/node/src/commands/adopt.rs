@@ -6,7 +6,7 @@ use everfold_postgres::{adopt, without_password};
 
 use crate::failure::refused;
 use crate::output;
-use crate::place::{Choice, Parser, Place, Reached};
+use crate::place::{Choice, ENVIRONMENT, Parser, Place, Reached};
 
 /// Lets a log live on that was restored from a backup, or moved to another server.
 ///
@@ -18,7 +18,7 @@ use crate::place::{Choice, Parser, Place, Reached};
 pub struct Arguments {
     /// Database with the log, postgres://user:password@host/database?schema=NAME; or postgres for the
     /// private server of a directory
-    #[arg(long, value_name = "ADDRESS", value_parser = Parser)]
+    #[arg(long, value_name = "ADDRESS", env = ENVIRONMENT, hide_env_values = true, value_parser = Parser)]
     engine: Choice,
     /// Directory of a private server
     #[arg(long, value_name = "DIR")]

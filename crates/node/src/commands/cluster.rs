@@ -5,13 +5,13 @@ use serde::Serialize;
 
 use crate::failure::refused;
 use crate::output;
-use crate::place::{Choice, Parser, Place, Reached};
+use crate::place::{Choice, ENVIRONMENT, Parser, Place, Reached};
 
 /// Shows the nodes of a cluster, and where each partition is and why.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The database, postgres://user:password@host/database?schema=NAME
-    #[arg(long, value_name = "ADDRESS", value_parser = Parser)]
+    #[arg(long, value_name = "ADDRESS", env = ENVIRONMENT, hide_env_values = true, value_parser = Parser)]
     engine: Choice,
     /// Print JSON: one object
     #[arg(long)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ArgGroup;
 use serde_json::json;
 
-use crate::place::{Choice, Parser, Place, Reached};
+use crate::place::{Choice, ENVIRONMENT, Parser, Place, Reached};
 use crate::{output, production};
 
 /// Says what an acknowledgement is worth where a log is kept: what was looked at, what was found,
@@ -18,7 +18,7 @@ pub struct Arguments {
     data: Option<PathBuf>,
     /// Database with a log, postgres://user:password@host/database; or postgres for the private
     /// server of the directory
-    #[arg(long, value_name = "ADDRESS", value_parser = Parser)]
+    #[arg(long, value_name = "ADDRESS", env = ENVIRONMENT, hide_env_values = true, value_parser = Parser)]
     engine: Option<Choice>,
     /// Fail if an acknowledged event could be lost
     #[arg(long)]

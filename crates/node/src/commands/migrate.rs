@@ -6,7 +6,7 @@ use everfold_postgres::{migrate, schema_sql};
 
 use crate::failure::refused;
 use crate::output::{self, say};
-use crate::place::{Choice, Parser, Place, Reached};
+use crate::place::{Choice, ENVIRONMENT, Parser, Place, Reached};
 
 /// The schema of an address that names none.
 const SCHEMA: &str = "everfold";
@@ -19,7 +19,7 @@ const SCHEMA: &str = "everfold";
 pub struct Arguments {
     /// Database, postgres://user:password@host/database?schema=NAME; or postgres for the private
     /// server of a directory
-    #[arg(long, value_name = "ADDRESS", value_parser = Parser)]
+    #[arg(long, value_name = "ADDRESS", env = ENVIRONMENT, hide_env_values = true, value_parser = Parser)]
     engine: Choice,
     /// Directory of a private server
     #[arg(long, value_name = "DIR")]

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::refused;
 use crate::output;
-use crate::place::{Choice, Parser, Place, Reached};
+use crate::place::{Choice, ENVIRONMENT, Parser, Place, Reached};
 
 /// Asks a store that is kept in PostgreSQL a question in SQL, over the rows of its views and its
 /// events.
@@ -31,7 +31,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Database of the store, postgres://user:password@host/database
-    #[arg(long, value_name = "ADDRESS", value_parser = Parser)]
+    #[arg(long, value_name = "ADDRESS", env = ENVIRONMENT, hide_env_values = true, value_parser = Parser)]
     engine: Option<Choice>,
     /// Print one JSON object per row
     #[arg(long)]

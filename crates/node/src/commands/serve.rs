@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use clap::ArgGroup;
+use everfold::cluster::Identity;
 use everfold::engine::World;
 use everfold::engine::world::System;
 use everfold::{Node, NodeOptions};
 
 use crate::member::{self, Member};
-use crate::place::{Choice, Parser, Place, Reached};
+use crate::place::{Choice, ENVIRONMENT, Parser, Place, Reached};
 use crate::store::{self, Form};
 use crate::{production, serve};
 
@@ -29,7 +30,7 @@ pub struct Arguments {
     /// Database to keep the store in instead, postgres://user:password@host/database?schema=NAME,
     /// whose schema is made if it is absent; or postgres for a private server, started from the
     /// installed binaries, in the directory's folder postgres
-    #[arg(long, value_name = "ADDRESS", value_parser = Parser)]
+    #[arg(long, value_name = "ADDRESS", env = ENVIRONMENT, hide_env_values = true, value_parser = Parser)]
     engine: Option<Choice>,
     /// Address to listen on; the next free port if it is taken, any free port for port 0
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4600")]
@@ -66,7 +67,14 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 async fn serve_from(arguments: &Arguments, reached: &Reached) -> anyhow::Result<()> {
     let world: Arc<dyn World> = System::current();
-    let engine = reached.open(world.clone()).await?;
+    let engine = match &arguments.member.identity {
+        Some(identity) => {
+            // What is wrong here is not to be found out after a wait.
+            Identity::from_folder(identity)?;
+            reached.open_patiently(world.clone()).await?
+        }
+        None => reached.open(world.clone()).await?,
+    };
     if arguments.production
         && let Err(refused) = production::check(&engine.doctor())
     {
@@ -89,13 +97,21 @@ async fn serve_from(arguments: &Arguments, reached: &Reached) -> anyhow::Result<
         let served = serve::serve(clustered.node().clone(), api, arguments.listen).await;
         return member::leave(clustered).await.and(served);
     }
-    if let Err(refused) = member::check_alone(engine.as_ref()).await {
-        engine.close().await;
-        return Err(refused);
-    }
+    let name = application.name().to_owned();
+    let alone = member::serve_alone(&name, &engine, &world, arguments.listen).await;
+    let alone = match alone {
+        Ok(alone) => alone,
+        Err(refused) => {
+            engine.close().await;
+            return Err(refused);
+        }
+    };
     let node = store::open_on(application, engine, world, NodeOptions::default()).await?;
     let api = api(&node);
     let served = serve::serve(node.clone(), api, arguments.listen).await;
+    if let Some(alone) = alone {
+        alone.leave().await;
+    }
     node.close().await;
     served
 }

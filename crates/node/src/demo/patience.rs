@@ -6,8 +6,6 @@ use everfold::{CommandError, SendError};
 
 /// How long a store may stay away.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long to leave it alone when there is no room.
-const NO_ROOM: Duration = Duration::from_millis(5);
 /// How long to leave it alone when it is away.
 const AWAY: Duration = Duration::from_millis(250);
 
@@ -45,7 +43,7 @@ where
     loop {
         let answer = ask().await;
         let pause = match answer.as_ref().err().and_then(Failure::failed) {
-            Some(CommandError::Overloaded(_)) => NO_ROOM,
+            Some(CommandError::Overloaded { retry_after, .. }) => *retry_after,
             Some(CommandError::Unknown(_) | CommandError::Unavailable { .. })
                 if begin.elapsed() < PATIENCE =>
             {

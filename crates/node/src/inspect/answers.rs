@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri};
 use everfold::engine::{EntityKey, Offset, Partition, Position};
-use everfold::{CommandError, Node};
+use everfold::{BadFilter, CommandError, Holder, Node, Placed};
 use everfold_store::http::{Failure, Name};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -223,6 +223,94 @@ pub(super) async fn entity(
         "state": state,
         "history": history,
     })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanting {
+    from: Option<String>,
+    before: Option<String>,
+    /// Where the last answer ended.
+    after: Option<String>,
+    #[serde(rename = "where")]
+    filter: Option<String>,
+    /// A token that the answer has to reflect.
+    position: Option<String>,
+    #[serde(default)]
+    linearizable: bool,
+    limit: Option<usize>,
+}
+
+/// Entities of a type, from their owners.
+pub(super) async fn entities(
+    State(node): State<Arc<Node>>,
+    Name(kind): Name<String>,
+    uri: Uri,
+) -> Answer {
+    let asked: Wanting = query(&uri)?;
+    if !node.entity_types().iter().any(|known| **known == *kind) {
+        let message = format!("there is no entity type {kind:?}");
+        return Err(Failure::new(StatusCode::NOT_FOUND, "UNKNOWN_TYPE", message));
+    }
+    let limit = limit(asked.limit, 100)?;
+    let bad = |error: String| Failure::bad_request(error);
+    let mut entities = node.entities_named(kind).limit(limit as u32);
+    if let Some(from) = &asked.from {
+        entities = entities.from(from);
+    }
+    if let Some(before) = &asked.before {
+        entities = entities.before(before);
+    }
+    if let Some(after) = &asked.after {
+        entities = entities.beyond(after);
+    }
+    if let Some(filter) = &asked.filter {
+        entities = entities.matching(
+            filter
+                .parse()
+                .map_err(|error: BadFilter| bad(error.to_string()))?,
+        );
+    }
+    if let Some(position) = &asked.position {
+        let position: Position = position
+            .parse()
+            .map_err(|error| bad(format!("position {position:?}: {error}")))?;
+        entities = entities.after(&position);
+    }
+    if asked.linearizable {
+        entities = entities.linearizable();
+    }
+    let found = entities.await?;
+    let next = found.entities.last().filter(|_| found.more);
+    let next = next.map(|one| one.id.to_string());
+    let shown = found
+        .entities
+        .iter()
+        .map(|one| json!({ "id": &*one.id, "version": one.version, "state": one.state }));
+    Ok(Json(json!({
+        "entities": shown.collect::<Vec<_>>(),
+        "next": next,
+        "position": found.position.to_string(),
+    })))
+}
+
+/// Who has which partition, as far as this node knows.
+pub(super) async fn placed(State(node): State<Arc<Node>>) -> Json<Value> {
+    let shown = |placed: Placed| {
+        let owner = match placed.owner {
+            Holder::Here => json!("here"),
+            Holder::Node(node) => json!(node.to_string()),
+            Holder::Nobody => Value::Null,
+        };
+        let standbys = placed.standbys.iter().map(ToString::to_string);
+        json!({
+            "partition": placed.partition.0,
+            "owner": owner,
+            "standbys": standbys.collect::<Vec<_>>(),
+        })
+    };
+    let placed = node.placed().into_iter().map(shown);
+    Json(json!({ "placed": placed.collect::<Vec<_>>() }))
 }
 
 pub(super) async fn views(State(node): State<Arc<Node>>) -> Answer {

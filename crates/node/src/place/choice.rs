@@ -9,6 +9,9 @@ use everfold_postgres::without_password;
 
 use super::PRIVATE;
 
+/// Names the engine without showing it, and its password, to whoever lists processes.
+pub const ENVIRONMENT: &str = "EVERFOLD_ENGINE";
+
 /// How the address of a database begins.
 pub(super) const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 
@@ -36,6 +39,20 @@ impl fmt::Debug for Choice {
     }
 }
 
+impl Choice {
+    /// Whether it was not named in the arguments.
+    pub(super) fn is_from_environment(&self) -> bool {
+        let named = std::env::var(ENVIRONMENT).ok();
+        let in_arguments =
+            std::env::args().any(|word| word == "--engine" || word.starts_with("--engine="));
+        !in_arguments
+            && match self {
+                Self::Private => named.as_deref() == Some(PRIVATE),
+                Self::Database(address) => named.as_deref() == Some(address),
+            }
+    }
+}
+
 /// Understands what may follow `--engine`; what it refuses is not repeated, as there may be a
 /// password in it.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +74,7 @@ impl TypedValueParser for Parser {
             }
             _ => Err(clap::Error::raw(
                 ErrorKind::InvalidValue,
-                "--engine is postgres://user:password@host:5432/database, or postgres for a private \
+                "--engine, or EVERFOLD_ENGINE, is postgres://user:password@host:5432/database, or postgres for a private \
                  server; a directory goes with --data\n",
             )
             .with_cmd(command)),

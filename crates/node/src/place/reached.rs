@@ -16,6 +16,8 @@ use crate::output::say;
 
 /// How often a log in use is read back.
 const SCRUB_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// The first pause before a store that is away is tried again, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// The database of a private server.
 const DATABASE: &str = "everfold";
 
@@ -95,6 +97,33 @@ impl Reached {
                 let log = Postgres::open(address, world, everfold_postgres::Options::default());
                 Ok(log.await?)
             }
+        }
+    }
+
+    /// As [`Reached::open`], and waits for a database that is away: it may be starting, as this node is.
+    ///
+    /// # Errors
+    /// As for [`Reached::open`], but for a database that does not answer.
+    pub async fn open_patiently(&self, world: Arc<dyn World>) -> anyhow::Result<Arc<dyn Engine>> {
+        let mut pause = PAUSES.0;
+        loop {
+            let error = match self.open(world.clone()).await {
+                Ok(engine) => return Ok(engine),
+                Err(error) => error,
+            };
+            let away = error.downcast_ref::<everfold_postgres::OpenError>();
+            let is_away = away.is_some_and(|error| {
+                use everfold_postgres::OpenError::Unreachable;
+                matches!(error, Unreachable { passing: true, .. })
+            });
+            if !is_away {
+                return Err(error);
+            }
+            say(&format!(
+                "waiting for the store, nothing is joined: {error}"
+            ));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
         }
     }
 

@@ -95,7 +95,19 @@ fn a_node_tells_what_it_is_and_what_it_holds() {
         "7.00"
     );
 
+    let found = get("entities/customer?where=credit_limit=%227.00%22&linearizable=true");
+    assert_eq!(found["entities"][0]["id"], id);
+    assert_eq!(found["entities"][0]["state"]["opening"]["name"], name);
+    assert_eq!(found["position"].as_str(), Some(end));
+    let none = get("entities/customer?where=credit_limit=%228.00%22");
+    assert_eq!(
+        (&none["entities"], &none["next"]),
+        (&json!([]), &json!(null))
+    );
+    assert_eq!(get("placed")["placed"][0]["owner"], "here");
+
     for (path, kind) in [
+        ("entities/invoice", "UNKNOWN_TYPE"),
         ("entity/customer/none", "UNKNOWN_ENTITY"),
         ("entity/invoice/1", "UNKNOWN_TYPE"),
         ("view/none", "UNKNOWN_VIEW"),
@@ -114,6 +126,8 @@ fn a_node_tells_what_it_is_and_what_it_holds() {
     for path in [
         "events?after=5",
         "events?limit=0",
+        "entities/customer?where=credit_limit",
+        "entities/customer?position=nonsense",
         "events?colour=red",
         "events?after=nonsense",
     ] {

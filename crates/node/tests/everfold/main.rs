@@ -12,6 +12,7 @@ mod http;
 mod init;
 mod inspect;
 mod ledger;
+mod members;
 mod model;
 mod postgres;
 mod running;

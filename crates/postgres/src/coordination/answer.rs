@@ -55,7 +55,7 @@ struct CameMember {
     joined: i64,
     until: i64,
     partitions: Vec<u16>,
-    as_owner: Vec<bool>,
+    as_owner: Vec<Option<bool>>,
     offsets: Vec<u64>,
     epochs: Vec<u64>,
 }
@@ -125,8 +125,9 @@ fn plan(number: u64, places: Vec<CamePlace>, layout: Layout) -> Result<Plan, Sil
 impl CameMember {
     fn living(self, layout: Layout) -> Result<Living, Silent> {
         let roles = self.as_owner.into_iter().map(|as_owner| match as_owner {
-            true => Role::Owner,
-            false => Role::Standby,
+            Some(true) => Role::Owner,
+            Some(false) => Role::Standby,
+            None => Role::Unable,
         });
         let places = self.partitions.into_iter().zip(roles);
         let states = self.offsets.into_iter().zip(self.epochs);

@@ -2,13 +2,17 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use everfold_engine::engine::{Engine, ReadError, ReadLimit};
+use everfold_engine::record::Kind;
 use everfold_engine::slot::Partition;
 use everfold_engine::{Offset, Record};
 
 use crate::event::{DecodeError, Event};
+use crate::owner::OwnerStatus;
+use crate::schema::Registry;
 
 /// A record on its way to handlers; decoded once for all of them.
 pub(crate) struct Delivered {
@@ -72,6 +76,8 @@ impl Fed {
 pub(crate) struct Feed {
     engine: Arc<dyn Engine>,
     partition: Partition,
+    /// Where other nodes may be of later builds: what to know events by, and where to say so.
+    mixed: Option<(Arc<Registry>, Arc<OwnerStatus>)>,
     recent: Mutex<VecDeque<Arc<Fed>>>,
     reading: tokio::sync::Mutex<()>,
 }
@@ -79,10 +85,15 @@ pub(crate) struct Feed {
 const RECENT: usize = 4;
 
 impl Feed {
-    pub(crate) fn new(engine: Arc<dyn Engine>, partition: Partition) -> Self {
+    pub(crate) fn new(
+        engine: Arc<dyn Engine>,
+        partition: Partition,
+        mixed: Option<(Arc<Registry>, Arc<OwnerStatus>)>,
+    ) -> Self {
         Self {
             engine,
             partition,
+            mixed,
             recent: Mutex::default(),
             reading: tokio::sync::Mutex::const_new(()),
         }
@@ -95,7 +106,7 @@ impl Feed {
                 return Ok(fed);
             }
             {
-                let _reading = self.reading.lock().await;
+                let reading = self.reading.lock().await;
                 if let Some(fed) = self.recent(cursor) {
                     return Ok(fed);
                 }
@@ -103,14 +114,26 @@ impl Feed {
                     .engine
                     .read(self.partition, cursor, ReadLimit::default())
                     .await?;
+                let readable = self.readable(&chunk.records);
+                if readable == 0 && !chunk.records.is_empty() {
+                    // Nobody here goes past it, so that nothing is set aside which a node of that
+                    // build will do.
+                    drop(reading);
+                    std::future::pending::<()>().await;
+                }
                 if chunk.next > cursor {
+                    let last = match chunk.records.get(readable) {
+                        Some(_) => chunk.records[readable - 1].local.offset,
+                        None => chunk.next,
+                    };
                     let records = chunk
                         .records
                         .into_iter()
+                        .take(readable)
                         .map(|record| Arc::new(Delivered::new(record)));
                     let fed = Arc::new(Fed {
                         after: cursor,
-                        next: chunk.next,
+                        next: last,
                         records: records.collect(),
                     });
                     let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,6 +146,27 @@ impl Feed {
             }
             self.engine.wait(self.partition, cursor).await?;
         }
+    }
+
+    /// How many records, in whole units, come before the first that only a later build can read.
+    fn readable(&self, records: &[Arc<Record>]) -> usize {
+        let Some((registry, status)) = &self.mixed else {
+            return records.len();
+        };
+        let is_newer = |record: &Arc<Record>| {
+            record.kind == Kind::Event
+                && registry
+                    .of(&record.portable.entity)
+                    .is_newer(&record.portable)
+        };
+        let Some(first) = records.iter().position(is_newer) else {
+            return records.len();
+        };
+        status.unreadable.store(true, Ordering::Relaxed);
+        let mut before = records[..first].iter();
+        before
+            .rposition(|record| record.portable.unit.is_last())
+            .map_or(0, |last| last + 1)
     }
 
     fn recent(&self, cursor: Offset) -> Option<Arc<Fed>> {

@@ -31,6 +31,10 @@ impl Work for Doubtful {
         self.0.carried()
     }
 
+    fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
     fn look(&mut self, state: &AnyState, version: u64) -> Result<bool, CommandError> {
         self.0.look(state, version)
     }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::ownership::OwnerStatus;
 use super::partition_state::{Cut, partition_area};
+use super::remembered::remembered_area;
 use super::snapshot::{Snapshot, snapshot_area, snapshot_key};
 
 /// Snapshots of more bytes than this wait for no store: they are lost, and histories longer to read.
@@ -103,6 +104,8 @@ enum Order {
     /// What is stored of entities is of another history.
     ClearSnapshots,
     Partition(Cut),
+    /// Who is in memory.
+    Remembered((Bytes, Option<Bytes>)),
 }
 
 /// The owner's side of the task.
@@ -137,6 +140,7 @@ impl Keeper {
             shared: shared.clone(),
             snapshots: Writer::new(snapshot_area(partition), epoch),
             partition: Writer::new(partition_area(partition), epoch),
+            remembered: Writer::new(remembered_area(partition), epoch),
         };
         let run = async move {
             task.run(receiver).await;
@@ -162,6 +166,11 @@ impl Keeper {
 
     pub(super) fn clear_snapshots(&self) {
         let _ = self.orders.send(Order::ClearSnapshots);
+    }
+
+    /// Stores who is in memory, if the store takes it.
+    pub(super) fn remembered(&self, names: (Bytes, Option<Bytes>)) {
+        let _ = self.orders.send(Order::Remembered(names));
     }
 
     /// Whether a cut is on its way.
@@ -193,6 +202,7 @@ struct Task {
     shared: Arc<Shared>,
     snapshots: Writer,
     partition: Writer,
+    remembered: Writer,
 }
 
 impl Task {
@@ -219,6 +229,11 @@ impl Task {
                             .await;
                     }
                     Order::Partition(cut) => self.keep_partition(cut, &orders).await,
+                    Order::Remembered(names) => {
+                        let (engine, world) = (self.engine.as_ref(), self.world.as_ref());
+                        let changes = vec![names];
+                        self.remembered.write(engine, world, true, changes).await;
+                    }
                 }
             }
             if !changes.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use everfold_engine::engine::{BoxFuture, Claim, Engine, Epoch, OwnerError};
@@ -15,6 +15,7 @@ use super::Residents;
 use super::batch::Batch;
 use super::partition_state::PartitionState;
 use super::recover::{Recovery, Tail};
+use super::remembered::bring_back;
 use super::router::Router;
 use super::serve::{End, LEAST_SWEPT, MOST_UNITS, Serving};
 use super::standby::{Following, Standby};
@@ -49,6 +50,9 @@ pub(crate) struct OwnerStatus {
     pub(crate) replayed: AtomicU64,
     /// The state in memory reflects everything up to here.
     pub(crate) reached: AtomicU64,
+    /// A later build has written what this one cannot read:
+    /// the partition is for nodes that can.
+    pub(crate) unreadable: AtomicBool,
 }
 
 /// What an owner has in memory, and has done since the node began.
@@ -81,6 +85,13 @@ pub struct OwnerReport {
 }
 
 impl OwnerStatus {
+    /// Remembers that something cannot be read here.
+    pub(crate) fn notice(&self, error: &CommandError) {
+        if matches!(error, CommandError::NewerBuild { .. }) {
+            self.unreadable.store(true, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn report(&self, partition: Partition, safe_head: Offset) -> OwnerReport {
         let read = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
         OwnerReport {
@@ -336,6 +347,22 @@ impl Owner {
         stored
     }
 
+    /// Has the entities come back that are to be remembered.
+    fn bring_back(&self, epoch: Epoch) {
+        if self.options.store == StateStore::Memory || !self.registry.remembers() {
+            return;
+        }
+        let (status, budget) = (self.status.clone(), self.options.memory_bytes as u64);
+        let has_room = move || {
+            status.epoch.load(Ordering::Relaxed) == epoch.0
+                && status.bytes.load(Ordering::Relaxed) < budget
+        };
+        let ground = (self.engine.clone(), self.world.clone());
+        let (registry, router) = (self.registry.clone(), self.router.clone());
+        let task = bring_back(ground, registry, router, self.partition, has_room);
+        self.world.spawn("bring entities back", Box::pin(task));
+    }
+
     async fn serve(&mut self, claim: Claim, mut tail: Tail, warm: Option<Warm>) -> Option<End> {
         let is_warm = warm.is_some();
         let budget = self.options.memory_bytes as u64;
@@ -373,11 +400,16 @@ impl Owner {
             stored,
             keeper: None,
             router: self.router.clone(),
+            noted_at: self.world.elapsed(),
         };
+        self.bring_back(claim.epoch);
         if tail.foreign {
             serving.keeper().clear_snapshots();
         }
         let end = serving.run(&mut self.inbox, &mut self.closing).await;
+        if let Some(backlog) = self.router.backlog(self.partition) {
+            backlog.rest();
+        }
         match end {
             End::Closed => {
                 serving.put_away().await;

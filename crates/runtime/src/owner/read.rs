@@ -27,7 +27,7 @@ pub(crate) enum Strength {
 
 impl Strength {
     /// Whether the answer must wait for a proof of ownership, with so much of the log durable.
-    fn asks_for_proof(self, durable: Offset) -> bool {
+    pub(crate) fn asks_for_proof(self, durable: Offset) -> bool {
         match self {
             Self::Linearizable => true,
             Self::After(offset) => durable < offset,

@@ -4,7 +4,7 @@
 //! bit, the hand clears it, and takes whom it finds without. So a use costs one store.
 
 use std::any::Any;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use everfold_engine::map::{Map, seeded};
@@ -95,9 +95,13 @@ impl Resident {
         stamp: Stamp,
     ) -> Result<(), CommandError> {
         let evolve = || (self.kind.evolve)(self.state.as_mut(), portable);
-        crate::owner::guard(&portable.entity, evolve)?.map_err(|error| CommandError::History {
-            entity: portable.entity.to_string(),
-            reason: format!("version {version}: {error}"),
+        crate::owner::guard(&portable.entity, evolve)?.map_err(|error| {
+            let entity = portable.entity.to_string();
+            let reason = format!("version {version}: {error}");
+            match error.is_newer() {
+                true => CommandError::NewerBuild { entity, reason },
+                false => CommandError::History { entity, reason },
+            }
         })?;
         let labels = portable.labels.iter();
         let labels: usize = labels.map(|(name, value)| name.len() + value.len()).sum();
@@ -171,6 +175,9 @@ pub(crate) struct Residents {
     bytes: u64,
     budget: u64,
     scratch: Vec<u8>,
+    /// Those of types that are to be remembered, and whether they are others than were noted.
+    remembered: BTreeSet<EntityKey>,
+    to_note: bool,
 }
 
 impl Residents {
@@ -182,6 +189,8 @@ impl Residents {
             bytes: 0,
             budget,
             scratch: Vec::new(),
+            remembered: BTreeSet::new(),
+            to_note: false,
         }
     }
 
@@ -199,6 +208,9 @@ impl Residents {
     pub(crate) fn insert(&mut self, key: EntityKey, mut resident: Resident) {
         self.places += 1;
         resident.place = self.places;
+        if resident.kind.remembered {
+            self.to_note |= self.remembered.insert(key.clone());
+        }
         if resident.is_vague() {
             resident.look(&key, &mut self.scratch);
         }
@@ -218,7 +230,13 @@ impl Residents {
     pub(crate) fn remove(&mut self, key: &EntityKey) {
         if let Some(resident) = self.entities.remove(key) {
             self.bytes -= resident.bytes;
+            self.to_note |= self.remembered.remove(key);
         }
+    }
+
+    /// Those to be remembered, if they have changed since this was asked.
+    pub(crate) fn remembered(&mut self) -> Option<impl Iterator<Item = &EntityKey>> {
+        std::mem::take(&mut self.to_note).then(|| self.remembered.iter())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -295,6 +313,7 @@ impl Residents {
             }
             let resident = self.entities.remove(&key)?;
             self.bytes -= resident.bytes;
+            self.to_note |= self.remembered.remove(&key);
             return Some((key, resident));
         }
         None

@@ -38,7 +38,10 @@ impl Serving {
             resident,
             from_snapshot,
             folded,
-        } = loader.load(kind, entity, u64::MAX).await?;
+        } = loader
+            .load(kind, entity, u64::MAX)
+            .await
+            .inspect_err(|error| self.status.notice(error))?;
         let took = self.world.elapsed().saturating_sub(began);
         self.status.loads.fetch_add(1, Ordering::Relaxed);
         self.status
@@ -49,6 +52,7 @@ impl Serving {
                 .reached("owner: entity came back with a snapshot");
         }
         self.residents.insert(entity.clone(), resident);
+        self.report();
         if folded > self.options.replay_on_return && took >= self.options.snapshots.replay {
             // What was just read is durable, for no batch has changed it yet.
             if let Some(snapshot) = self.write_down(entity) {
@@ -157,6 +161,7 @@ impl Serving {
     /// Before the partition is let go: stores what the next owner begins with.
     pub(super) async fn put_away(&mut self) {
         self.keep_partition(true);
+        self.keep_remembered(true);
         if let Some(keeper) = self.keeper.take() {
             keeper.finish().await;
         }

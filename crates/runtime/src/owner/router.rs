@@ -8,6 +8,7 @@ use everfold_engine::{EntityKey, Layout, Offset, Position, World};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::backlog::{Allowed, Backlog};
 use super::single::Single;
 use super::work::{Answer, Envelope, Work};
 use crate::entity::{Command, Decide};
@@ -43,6 +44,7 @@ struct Inner {
     layout: Layout,
     start: Position,
     inboxes: Vec<mpsc::Sender<Box<dyn Work>>>,
+    backlogs: Vec<Arc<Backlog>>,
     world: Arc<dyn World>,
     /// The way to other nodes, if there are any.
     remote: Option<Arc<Remote>>,
@@ -53,14 +55,17 @@ impl Router {
         layout: Layout,
         start: Position,
         inboxes: Vec<mpsc::Sender<Box<dyn Work>>>,
+        allowed: Allowed,
         world: Arc<dyn World>,
         remote: Option<Remote>,
     ) -> Self {
+        let backlog = |_| Arc::new(Backlog::new(allowed));
         Self {
             inner: Arc::new(Inner {
                 layout,
                 start,
                 inboxes,
+                backlogs: layout.all().map(backlog).collect(),
                 world,
                 remote: remote.map(Arc::new),
             }),
@@ -69,6 +74,10 @@ impl Router {
 
     pub(crate) fn world(&self) -> &Arc<dyn World> {
         &self.inner.world
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        self.inner.layout
     }
 
     /// The log's beginning.
@@ -89,8 +98,45 @@ impl Router {
         self.inner.remote.as_ref()
     }
 
-    /// Hands work to the owner of a partition, wherever it is.
+    pub(crate) fn backlog(&self, partition: Partition) -> Option<&Arc<Backlog>> {
+        self.inner.backlogs.get(partition.index())
+    }
+
+    /// What is said to who is refused because too much waits.
+    pub(crate) fn overloaded(&self, partition: Partition) -> CommandError {
+        let backlog = self.backlog(partition);
+        let hint = backlog.map(|backlog| backlog.hint(self.inner.world.elapsed()));
+        CommandError::Overloaded {
+            partition,
+            retry_after: hint.unwrap_or_default(),
+        }
+    }
+
+    /// Hands work to the owner of a partition, wherever it is, if there is room for one more.
     pub(crate) fn submit(&self, partition: Partition, work: Box<dyn Work>) {
+        self.submit_sized(partition, work, None);
+    }
+
+    /// The same for work of so many bytes.
+    pub(crate) fn submit_sized(
+        &self,
+        partition: Partition,
+        mut work: Box<dyn Work>,
+        bytes: Option<usize>,
+    ) {
+        if let Some(backlog) = self.backlog(partition) {
+            let bytes = || bytes.unwrap_or_else(|| work.bytes());
+            match backlog.admit(bytes, || self.inner.world.elapsed()) {
+                Ok(place) => work.envelope_mut().place = place,
+                Err(retry_after) => {
+                    self.inner.world.reached("router: too much waits");
+                    return work.answer(Answer::Failed(CommandError::Overloaded {
+                        partition,
+                        retry_after,
+                    }));
+                }
+            }
+        }
         match self.remote() {
             Some(remote) if remote.duty(partition) != Duty::Own => {
                 remote.carry(self.clone(), partition, work);
@@ -121,7 +167,7 @@ impl Router {
         match sent {
             Ok(()) => {}
             Err(TrySendError::Full(work)) => {
-                work.answer(Answer::Failed(CommandError::Overloaded(partition)));
+                work.answer(Answer::Failed(self.overloaded(partition)));
             }
             Err(TrySendError::Closed(work)) => work.answer(Answer::Failed(CommandError::Closed)),
         }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use everfold_engine::engine::{
     self, AppendError, BoxFuture, Engine, Epoch, Limits, OwnerError, ReadLimit,
@@ -92,6 +93,8 @@ pub(super) struct Serving {
     /// The task that stores state, once there is something to store.
     pub(super) keeper: Option<Keeper>,
     pub(super) router: Router,
+    /// When it was last noted who is in memory.
+    pub(super) noted_at: Duration,
 }
 
 impl Serving {
@@ -119,6 +122,9 @@ impl Serving {
             let room = MOST_UNITS.saturating_sub(self.queue.len());
             tokio::select! { biased;
                 result = landing(&mut self.flight) => {
+                    if let Some(backlog) = self.router.backlog(self.partition) {
+                        backlog.landed(self.world.elapsed());
+                    }
                     if let Some(end) = self.landed(result) {
                         return end;
                     }
@@ -238,7 +244,7 @@ impl Serving {
             }
         };
         if let Err(error) = self.bring_in(work.entities()).await {
-            work.answer(Answer::Failed(error));
+            self.fail(work, error);
             return Ok(());
         }
         self.rule(work, id, now)
@@ -327,7 +333,13 @@ impl Serving {
                 Ok(())
             }
             Ok(Ruling::Wait) => {
-                if let Some(entity) = work.entities().first().cloned() {
+                if let Err(retry_after) = work.envelope_mut().place.watch(|| self.world.elapsed()) {
+                    let partition = self.partition;
+                    work.answer(Answer::Failed(CommandError::Overloaded {
+                        partition,
+                        retry_after,
+                    }));
+                } else if let Some(entity) = work.entities().first().cloned() {
                     let watchers = self.watchers.entry(entity).or_default();
                     watchers.retain(|work| !work.is_abandoned());
                     watchers.push(work);
@@ -336,10 +348,33 @@ impl Serving {
                 Ok(())
             }
             Err(error) => {
-                work.answer(Answer::Failed(error));
+                self.fail(work, error);
                 Ok(())
             }
         }
+    }
+
+    /// Work that has failed. What a later build can do waits for the partition to become that one's, as
+    /// it does when the assigner hears that this node cannot serve it.
+    fn fail(&self, work: Box<dyn Work>, error: CommandError) {
+        let later = matches!(error, CommandError::NewerBuild { .. });
+        let Some(remote) = self.router.remote().filter(|_| later).cloned() else {
+            return work.answer(Answer::Failed(error));
+        };
+        self.status.notice(&error);
+        self.world
+            .reached("owner: work waits for a node of a later build");
+        let (router, world, partition) = (self.router.clone(), self.world.clone(), self.partition);
+        let waiting = async move {
+            tokio::select! { biased;
+                () = remote.membership.duty_changes(partition, Duty::Own) => {
+                    remote.carry(router, partition, work);
+                }
+                () = world.sleep(remote.membership.patience) => work.answer(Answer::Failed(error)),
+            }
+        };
+        self.world
+            .spawn("wait for a later build", Box::pin(waiting));
     }
 
     /// Those of the entities that have no events and nobody waits for: to read them again costs
@@ -428,6 +463,12 @@ impl Serving {
         let records = std::mem::take(&mut batch.records);
         let statements = std::mem::take(&mut batch.statements);
         let (number, fenced) = (batch.number, batch.fenced);
+        if let Some(backlog) = self.router.backlog(partition)
+            && (fenced || !records.is_empty())
+        {
+            let full = !self.queue.is_empty();
+            backlog.left(self.world.elapsed(), batch.pending.len(), full);
+        }
         let flight: Flight = Box::pin(async move {
             if !records.is_empty() {
                 let batch = engine::Batch {

@@ -102,6 +102,7 @@ impl Serving {
             self.store(snapshot);
         }
         self.keep_partition(false);
+        self.keep_remembered(false);
         self.cramped = false;
         self.make_room();
         self.report();

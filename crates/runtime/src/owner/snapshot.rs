@@ -202,7 +202,10 @@ impl Loader<'_> {
                     "reading the baseline of version {version} panicked"
                 ))
             })?
-            .map_err(|error| failed(format!("the baseline of version {version}: {error}")))?;
+            .map_err(|error| CommandError::NewerBuild {
+                entity: key.to_string(),
+                reason: format!("the baseline of version {version}: {error}"),
+            })?;
         let place = (version, baseline.local.stamp);
         Ok(Resident::restored(
             kind.clone(),

@@ -12,6 +12,8 @@ use super::OwnerStatus;
 use super::recover::{Recovery, Tail};
 use super::residents::{Resident, Residents};
 use super::snapshot::Loader;
+use crate::error::CommandError;
+use crate::options::StateStore;
 use crate::schema::Registry;
 
 /// A longer stretch is folded into the entities that are there, and no others are fetched for it.
@@ -51,14 +53,21 @@ impl Following<'_> {
     pub(super) async fn follow(&self, standby: &mut Standby) {
         let engine = self.recovery.engine;
         let mut pause = std::time::Duration::from_millis(10);
+        let mut remembers =
+            self.registry.remembers() && self.recovery.options.store == StateStore::Disk;
         loop {
-            let head = engine
-                .wait(self.recovery.partition, standby.tail.head)
-                .await;
+            let (partition, reached) = (self.recovery.partition, standby.tail.head);
+            let head = match remembers {
+                true => engine.safe_head(partition).await,
+                false => engine.wait(partition, reached).await,
+            };
             let read = match head {
                 Ok(head) => self.read(standby, head).await,
                 Err(error) => Err(OwnerError::Unavailable(error.to_string())),
             };
+            if read.is_ok() && std::mem::take(&mut remembers) {
+                self.fetch_remembered(standby).await;
+            }
             match read {
                 Ok(()) => pause = std::time::Duration::from_millis(10),
                 Err(_) => {
@@ -99,7 +108,10 @@ impl Following<'_> {
                 let kind = self.registry.of(key);
                 standby.residents.insert(key.clone(), Resident::new(kind));
             }
-            let fits = standby.residents.touch(key) && fold(&mut standby.residents, record);
+            let fits = standby.residents.touch(key)
+                && fold(&mut standby.residents, record)
+                    .inspect_err(|error| self.status.notice(error))
+                    .unwrap_or(false);
             if !fits {
                 standby.residents.remove(key);
                 if fetch {
@@ -113,6 +125,11 @@ impl Following<'_> {
                 break;
             }
         }
+        self.report(standby);
+    }
+
+    /// Figures for inspection.
+    pub(super) fn report(&self, standby: &Standby) {
         let status = self.status;
         let residents = standby.residents.len() as u64;
         status.residents.store(residents, Ordering::Relaxed);
@@ -120,30 +137,32 @@ impl Following<'_> {
         status.bytes.store(bytes, Ordering::Relaxed);
     }
 
-    async fn load(&self, standby: &mut Standby, key: &EntityKey) {
+    pub(super) async fn load(&self, standby: &mut Standby, key: &EntityKey) {
         let loader = Loader {
             engine: self.recovery.engine,
             options: self.recovery.options,
         };
         let kind = self.registry.of(key);
-        // What cannot be read is told to whoever asks for it.
-        if let Ok(loaded) = loader.load(kind, key, u64::MAX).await {
-            standby.residents.insert(key.clone(), loaded.resident);
+        match loader.load(kind, key, u64::MAX).await {
+            Ok(loaded) => standby.residents.insert(key.clone(), loaded.resident),
+            // What cannot be read is told to whoever asks for it.
+            Err(error) => self.status.notice(&error),
         }
     }
 }
 
 /// Folds an event into its entity. Says whether the entity is as the log has it then.
-fn fold(residents: &mut Residents, record: &Arc<Record>) -> bool {
+fn fold(residents: &mut Residents, record: &Arc<Record>) -> Result<bool, CommandError> {
     let Ok(resident) = residents.get_mut(&record.portable.entity) else {
-        return false;
+        return Ok(false);
     };
     let version = record.local.version;
     if version <= resident.version {
-        return true;
+        return Ok(true);
     }
     let next = version == resident.version + 1 && record.kind == Kind::Event;
-    next && resident
-        .fold(&record.portable, version, record.local.stamp)
-        .is_ok()
+    if next {
+        resident.fold(&record.portable, version, record.local.stamp)?;
+    }
+    Ok(next)
 }

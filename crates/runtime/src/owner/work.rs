@@ -10,7 +10,7 @@ use everfold_engine::{Bytes, EntityKey, Offset, Text, Timestamp, Uuid};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CommandError;
-use crate::owner::Residents;
+use crate::owner::{Place, Residents};
 use crate::remote::What;
 use crate::schema::AnyState;
 
@@ -36,6 +36,9 @@ pub(crate) struct Envelope {
     /// Told before the answer, for what follows from it.
     #[serde(skip)]
     pub(crate) heard: Option<Arc<OnceLock<Heard>>>,
+    /// Its place among what waits here.
+    #[serde(skip)]
+    pub(crate) place: Place,
 }
 
 /// What an answer rests on: whatever follows from it comes after that.
@@ -63,6 +66,11 @@ pub(crate) trait Work: Send {
 
     /// What another node needs to do the same.
     fn carried(&self) -> Result<What, CommandError>;
+
+    /// What it takes while it waits, roughly.
+    fn bytes(&self) -> usize {
+        self.carried().map_or(0, |what| what.bytes())
+    }
 
     /// Looks at a state that another node has sent. Says whether the work is over with it.
     fn look(&mut self, state: &AnyState, version: u64) -> Result<bool, CommandError> {

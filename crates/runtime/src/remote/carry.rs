@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use everfold_engine::coordination::NodeId;
 use everfold_engine::engine::Engine;
 use everfold_engine::record::Reply;
 use everfold_engine::slot::Partition;
@@ -30,7 +31,7 @@ pub(crate) struct Remote {
 }
 
 /// One try to have work done.
-enum Tried {
+pub(crate) enum Tried {
     Answered(Response),
     /// Nothing was done, as far as it is known.
     Not(String),
@@ -75,6 +76,8 @@ impl Remote {
         let envelope = work.envelope().clone();
         let begun = world.elapsed();
         let (mut pause, mut perhaps) = (PAUSE, None);
+        let backlog = router.backlog(at).cloned();
+        let mut first = true;
         loop {
             if work.is_abandoned() {
                 return;
@@ -83,14 +86,45 @@ impl Remote {
                 return router.submit_here(at, work);
             }
             let left = (begun + self.membership.patience).saturating_sub(world.elapsed());
-            let reason = match self.attempt(at, &envelope, &what, left).await {
+            // Who waits for a state may do so for long, and is in nobody's way.
+            let waits = matches!(
+                &what,
+                What::Look {
+                    beyond: Some(_),
+                    ..
+                }
+            );
+            let permit = match &backlog {
+                Some(backlog) if !waits => tokio::select! { biased;
+                    permit = backlog.may_ask(!first) => permit,
+                    () = world.sleep(left) => None,
+                },
+                _ => None,
+            };
+            let asked = world.elapsed();
+            let left = (begun + self.membership.patience).saturating_sub(asked);
+            let tried = self.attempt(router, at, &envelope, &what, left).await;
+            drop(permit);
+            first = false;
+            let reason = match tried {
                 Tried::Answered(response) => {
+                    if let Some(backlog) = backlog.as_ref().filter(|_| !waits) {
+                        backlog.answered(world.elapsed().saturating_sub(asked));
+                    }
                     if let Some(heard) = response.heard {
                         work.envelope().tell(|| heard);
                     }
                     match self.settle(work, &mut what, response.outcome) {
                         None => return,
-                        Some(same) => {
+                        Some(mut same) => {
+                            let place = &mut same.envelope_mut().place;
+                            if let Err(retry_after) = place.watch(|| world.elapsed()) {
+                                let partition = at;
+                                return same.answer(Answer::Failed(CommandError::Overloaded {
+                                    partition,
+                                    retry_after,
+                                }));
+                            }
                             work = same;
                             continue;
                         }
@@ -123,8 +157,31 @@ impl Remote {
         }
     }
 
-    async fn attempt(
+    /// Has one node answer, whichever it is.
+    pub(crate) async fn question(
         &self,
+        node: NodeId,
+        at: Partition,
+        what: &What,
+        left: Duration,
+    ) -> Result<Outcome, String> {
+        let request = Request {
+            partition: at,
+            envelope: Envelope::default(),
+            hears: false,
+            what: what.clone(),
+            relayed: self.membership.relayed,
+        };
+        let request = encode(&request).map_err(|error| error.to_string())?;
+        let answer = self.membership.peers.ask(node, request, left).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        let response = decode::<Response>(&answer).map_err(|error| error.to_string())?;
+        Ok(response.outcome)
+    }
+
+    pub(crate) async fn attempt(
+        &self,
+        router: &Router,
         at: Partition,
         envelope: &Envelope,
         what: &What,
@@ -177,7 +234,13 @@ impl Remote {
             },
             Err(error @ PeerError::Unreachable(_)) => Tried::Not(error.to_string()),
             Err(error @ PeerError::Lost(_)) => Tried::Perhaps(error.to_string()),
-            Err(PeerError::Overloaded) => failed(CommandError::Overloaded(at)),
+            // Back to whoever asked, who knows whether it is still wanted: to ask again from here as
+            // well would be more load where there is too much.
+            Err(PeerError::Overloaded { retry_after }) => failed(CommandError::Overloaded {
+                partition: at,
+                retry_after: retry_after
+                    .max(router.overloaded(at).retry_after().unwrap_or_default()),
+            }),
         }
     }
 
@@ -218,6 +281,13 @@ impl Remote {
             },
             Outcome::Failed(error) => Answer::Failed(error),
             Outcome::Elsewhere => return Some(work),
+            Outcome::Surveyed(_)
+            | Outcome::Rows(_)
+            | Outcome::Behind(_)
+            | Outcome::UnknownView
+            | Outcome::History(_) => Answer::Failed(CommandError::Encoding(
+                "another node has answered something else than was asked".to_owned(),
+            )),
         };
         work.answer(answer);
         None

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use everfold_engine::{Position, World};
+use everfold_engine::{Position, Text, World};
 
 use super::{Membership, Remote};
 use crate::application::{Application, StartError};
 use crate::entity::Entity;
 use crate::entity_ref::EntityRef;
-use crate::options::StateOptions;
+use crate::key::Key;
+use crate::options::{NodeOptions, StateOptions};
 use crate::owner::Router;
+use crate::query::{Entities, Placed, RowsRef, Source};
 use crate::together::TogetherRef;
+use crate::view::{Row, View};
 
 /// Sends the commands of an application to its nodes, and reads its entities there. It owns nothing,
 /// holds nothing, and needs no way to the engine.
@@ -37,13 +40,36 @@ impl Client {
             registry: Arc::new(application.registry()?),
             options: StateOptions::default(),
         };
-        let router = Router::new(layout, start, Vec::new(), world, Some(remote));
+        let allowed = NodeOptions::default().allowed();
+        let router = Router::new(layout, start, Vec::new(), allowed, world, Some(remote));
         Ok(Self { router })
     }
 
     /// One entity.
     pub fn entity<E: Entity>(&self, id: impl Into<E::Id>) -> EntityRef<'_, E> {
         EntityRef::new(&self.router, None, &id.into())
+    }
+
+    /// The entities of a type, to be found by range and filter.
+    pub fn entities<E: Entity>(&self) -> Entities<E> {
+        Entities::new(self.source(), Text::from_static(E::NAME))
+    }
+
+    /// A view that the nodes run.
+    pub fn view<K: Key, R: Row>(&self, view: &View<K, R>) -> RowsRef<K, R> {
+        RowsRef::new(&self.router, view)
+    }
+
+    /// Who has which partition, as far as the client knows.
+    pub fn placed(&self) -> Vec<Placed> {
+        Placed::all(&self.router)
+    }
+
+    fn source(&self) -> Source {
+        Source {
+            router: self.router.clone(),
+            here: None,
+        }
     }
 
     /// Commands over several entities that share a tag.

@@ -14,6 +14,7 @@ use crate::entity::{Command, Decide, Entity};
 use crate::error::{CommandError, SendError};
 use crate::node::Node;
 use crate::owner::{Envelope, Shown, Single, Work, to_json};
+use crate::query::history_here;
 use crate::saga::SagaWork;
 use crate::schema::Registry;
 use crate::stream::Append;
@@ -160,8 +161,37 @@ fn work_of(node: &Node, request: Request) -> Result<Carried, CommandError> {
             };
             Ok((Box::new(work), Box::pin(outcome)))
         }
+        // Asked without work for an owner's loop.
+        What::Survey(_) | What::Rows(_) | What::History { .. } => Err(CommandError::Closed),
     }
 }
+
+/// What is asked of the node itself.
+fn question(node: &Node, request: &Request) -> Option<BoxFuture<'static, Outcome>> {
+    match &request.what {
+        What::Survey(asked) => {
+            let source = node.source.clone();
+            let (at, asked) = (request.partition, asked.clone());
+            Some(Box::pin(async move {
+                match source.answer(at, asked).await {
+                    Ok(page) => Outcome::Surveyed(page),
+                    Err(error) => Outcome::Failed(error),
+                }
+            }))
+        }
+        What::Rows(asked) => Some(node.rows_here(asked.clone())),
+        What::History {
+            entity,
+            after,
+            limit,
+        } => {
+            let (engine, entity) = (node.engine.clone(), entity.clone());
+            Some(Box::pin(history_here(engine, entity, *after, *limit)))
+        }
+        _ => None,
+    }
+}
+
 fn not_carried(entity: &str, command: &str) -> CommandError {
     CommandError::NotCarried {
         entity: entity.to_owned(),
@@ -172,20 +202,24 @@ fn not_carried(entity: &str, command: &str) -> CommandError {
 /// Answers another node's request.
 pub(crate) fn receive(node: &Node, request: &[u8]) -> BoxFuture<'static, Bytes> {
     let heard = Arc::new(OnceLock::new());
+    let bytes = request.len();
     let begun = decode::<Request>(request).and_then(|mut request| {
         let partition = request.partition;
         let mine = node
             .router
             .remote()
             .is_none_or(|remote| remote.duty(partition) == Duty::Own);
-        if !mine && !request.relayed {
+        if !mine && !request.relayed && !request.what.is_for_anyone() {
             return Ok(None);
+        }
+        if let Some(outcome) = question(node, &request) {
+            return Ok(Some(outcome));
         }
         if request.hears {
             request.envelope.heard = Some(heard.clone());
         }
         let (work, outcome) = work_of(node, request)?;
-        node.router.submit(partition, work);
+        node.router.submit_sized(partition, work, Some(bytes));
         Ok(Some(outcome))
     });
     Box::pin(async move {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::boundary::Condition;
 use crate::error::CommandError;
 use crate::owner::{Envelope, Heard, Strength};
+use crate::query::{Asked, Page, RowsAsked, RowsPage, Sheet};
 use crate::stream::{Expected, NewEvent};
 
 /// A piece of work, without the code that does it.
@@ -41,12 +42,50 @@ pub(crate) enum What {
         strength: Strength,
         beyond: Option<u64>,
     },
+    /// For entities of a partition, by range and filter.
+    Survey(Asked),
+    /// For rows of a view; of any node.
+    Rows(RowsAsked),
+    /// For events of an entity; of any node.
+    History {
+        entity: EntityKey,
+        after: u64,
+        limit: u32,
+    },
 }
 
 impl What {
+    /// How much of it there is, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Command { body, .. } | Self::Together { body, .. } => body.len(),
+            Self::Append {
+                events, statements, ..
+            } => {
+                let of_event = |event: &NewEvent| event.payload.len() + event.metadata.len();
+                let of_statement = |statement: &Statement| statement.text.len();
+                let events = events.iter().map(of_event).sum::<usize>();
+                events + statements.iter().map(of_statement).sum::<usize>()
+            }
+            Self::Saga { input, .. } => input.len(),
+            Self::Look { .. } | Self::Survey(_) | Self::Rows(_) | Self::History { .. } => 0,
+        }
+    }
+
     /// Whether it may change something.
     pub(crate) fn is_command(&self) -> bool {
-        !matches!(self, Self::Look { .. })
+        match self {
+            Self::Command { .. }
+            | Self::Together { .. }
+            | Self::Append { .. }
+            | Self::Saga { .. } => true,
+            Self::Look { .. } | Self::Survey(_) | Self::Rows(_) | Self::History { .. } => false,
+        }
+    }
+
+    /// Whether every node can answer it.
+    pub(crate) fn is_for_anyone(&self) -> bool {
+        matches!(self, Self::Rows(_) | Self::History { .. })
     }
 }
 
@@ -82,6 +121,12 @@ pub(crate) enum Outcome {
     Failed(CommandError),
     /// Nothing was done: the node does not own the partition.
     Elsewhere,
+    Surveyed(Page),
+    Rows(RowsPage),
+    /// A view is behind a token by so many records.
+    Behind(u64),
+    UnknownView,
+    History(Vec<Sheet>),
 }
 
 /// In the form that travels.

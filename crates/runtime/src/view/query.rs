@@ -2,17 +2,20 @@
 
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
+use std::ops::RangeBounds;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use everfold_engine::slot::Partition;
-use everfold_engine::{Offset, Position};
+use everfold_engine::{Offset, Position, Text};
 
 use super::Row;
 use super::runner::RunningView;
-use crate::error::QueryError;
+use crate::error::{CommandError, QueryError};
 use crate::key::Key;
+use crate::owner::{not_json, to_json};
+use crate::query::{Filter, RowsAsked, RowsPage};
 
 /// How long a question with a token waits unless told otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,6 +52,16 @@ impl<K: Key, R: Row> ViewRef<K, R> {
             found.sort_by(|a, b| a.0.cmp(&b.0));
             found
         })
+    }
+
+    /// The rows of a range of keys, ascending by key. All rows are looked at.
+    pub fn range(&self, keys: impl RangeBounds<K> + Send + 'static) -> Ask<R, Vec<(K, R)>> {
+        self.select(move |key, _| keys.contains(key))
+    }
+
+    /// The rows that a filter lets through, ascending by key.
+    pub fn matching(&self, filter: Filter) -> Ask<R, Vec<(K, R)>> {
+        self.select(move |_, row| serde_json::to_value(row).is_ok_and(|row| filter.matches(&row)))
     }
 
     /// Folds all rows into one answer without copying them.
@@ -102,7 +115,12 @@ impl<R: Row, T: Send + 'static> Ask<R, T> {
         self
     }
 
-    async fn answer(self) -> Result<T, QueryError> {
+    /// The answer together with what it reflects: by partition, up to where events are in it.
+    pub fn positioned(self) -> Positioned<R, T> {
+        Positioned(self)
+    }
+
+    async fn answer(self) -> Result<(T, Position), QueryError> {
         let view = self.view?;
         let position = self
             .after
@@ -124,7 +142,8 @@ impl<R: Row, T: Send + 'static> Ask<R, T> {
         }
         let answer = {
             let _whole_units = view.rows.looking();
-            (self.question)(&view)
+            let position = view.position();
+            ((self.question)(&view), position)
         };
         // The view may have begun anew while it was asked.
         match view.behind(&position) {
@@ -142,11 +161,91 @@ impl<R: Row, T: Send + 'static> IntoFuture for Ask<R, T> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.answer())
+        Box::pin(async { Ok(self.answer().await?.0) })
+    }
+}
+
+/// A question whose answer comes with its position; await it.
+#[must_use = "a question is asked when it is awaited"]
+pub struct Positioned<R, T>(Ask<R, T>);
+
+impl<R: Row, T: Send + 'static> IntoFuture for Positioned<R, T> {
+    type Output = Result<(T, Position), QueryError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.0.answer())
     }
 }
 
 impl<R: Row> RunningView<R> {
+    /// What all rows reflect.
+    fn position(&self) -> Position {
+        let start = self.ground.engine.identity().start();
+        let read = self.rows.vector().into_iter().zip(self.rows.partitions());
+        read.fold(start, |position, (offset, source)| {
+            position.with(source, offset)
+        })
+    }
+
+    /// Rows for somebody elsewhere.
+    pub(super) async fn answer_page(
+        self: Arc<Self>,
+        asked: RowsAsked,
+        after: Option<Position>,
+    ) -> Result<RowsPage, QueryError> {
+        /// Bytes of rows in one answer; at least one row is in it.
+        const MOST_BYTES: usize = 1 << 20;
+        const MOST_ROWS: usize = 10_000;
+        let (after, patience) = (after, asked.patience);
+        let question = move |view: &Self| {
+            let mut keys: Vec<Text> = Vec::new();
+            for partition in view.rows.partitions() {
+                let part = view.rows.part(partition);
+                match &asked.key {
+                    Some(key) => keys.extend(part.row(key).map(|_| key.clone())),
+                    None => {
+                        let names = part.rows().map(|(key, _)| key);
+                        keys.extend(names.filter(|key| asked.has(key)).cloned());
+                    }
+                }
+            }
+            keys.sort_unstable();
+            let layout = view.ground.engine.identity().layout;
+            let (mut rows, mut bytes, most) = (Vec::new(), 0, asked.most as usize);
+            for key in keys {
+                if rows.len() >= most.min(MOST_ROWS) || bytes >= MOST_BYTES {
+                    return Ok((rows, true));
+                }
+                let part = view.rows.part(layout.partition(&key));
+                let Some(row) = part.row(&key) else {
+                    continue;
+                };
+                let row = serde_json::to_value(row).map_err(not_json)?;
+                if asked.filter.matches(&row) {
+                    let row = to_json(&row)?;
+                    bytes += row.len();
+                    rows.push((key, row));
+                }
+            }
+            Ok((rows, false))
+        };
+        let ask = Ask {
+            view: Ok(self),
+            after,
+            patience,
+            question: Box::new(question),
+        };
+        let (found, position): (Result<_, CommandError>, _) = ask.answer().await?;
+        let (rows, more) = found?;
+        let position = position.to_string().into();
+        Ok(RowsPage {
+            rows,
+            more,
+            position,
+        })
+    }
+
     fn behind(&self, position: &Position) -> u64 {
         let read = self.rows.vector();
         let missing = |(source, offset): (Partition, Offset)| {

@@ -7,16 +7,18 @@ use std::time::Duration;
 use everfold_engine::engine::{BoxFuture, PutError, ReadError};
 use everfold_engine::record::Kind;
 use everfold_engine::slot::Partition;
-use everfold_engine::{Offset, Text};
+use everfold_engine::{Offset, Position, Text};
 use tokio::sync::{mpsc, watch};
 
 use super::rows::{ParkedRow, Rows};
 use super::{Row, View};
+use crate::error::QueryError;
 use crate::handler::{
     ByKind, Delivered, Flag, Ground, HandlerStatus, Parked, Vector, by_kind, raised,
 };
 use crate::key::Key;
 use crate::owner::guard;
+use crate::query::{RowsAsked, RowsPage};
 use crate::schema::Registry;
 
 /// Rows and progress are stored at least this often while there is progress.
@@ -44,6 +46,12 @@ pub(crate) trait Running: Send + Sync {
     /// Rows as JSON, for inspection: keys from `after` on, at most `limit`.
     fn rows(&self, after: &str, limit: usize) -> Vec<(String, serde_json::Value)>;
     fn row(&self, key: &str) -> Option<serde_json::Value>;
+    /// Rows as they are asked for from elsewhere, once the view has reached a token.
+    fn page(
+        self: Arc<Self>,
+        asked: RowsAsked,
+        after: Option<Position>,
+    ) -> BoxFuture<'static, Result<RowsPage, QueryError>>;
 }
 
 pub(crate) struct RunningView<R> {
@@ -412,5 +420,13 @@ impl<R: Row> Running for RunningView<R> {
         let _whole_units = self.rows.looking();
         let part = self.rows.part(partition);
         part.row(key).and_then(|row| serde_json::to_value(row).ok())
+    }
+
+    fn page(
+        self: Arc<Self>,
+        asked: RowsAsked,
+        after: Option<Position>,
+    ) -> BoxFuture<'static, Result<RowsPage, QueryError>> {
+        Box::pin(self.answer_page(asked, after))
     }
 }

@@ -1,5 +1,7 @@
 //! Answers to requests that were not done.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -18,6 +20,7 @@ pub struct Failure {
     kind: String,
     message: String,
     details: Option<(&'static str, Value)>,
+    retry_after: Option<Duration>,
 }
 
 impl Failure {
@@ -28,6 +31,7 @@ impl Failure {
             kind: kind.to_owned(),
             message: message.into(),
             details: None,
+            retry_after: None,
         }
     }
 
@@ -64,6 +68,7 @@ impl Failure {
             kind,
             message: rejection.to_string(),
             details,
+            retry_after: None,
         }
     }
 }
@@ -74,9 +79,18 @@ impl IntoResponse for Failure {
         if let Some((name, value)) = self.details {
             error[name] = value;
         }
+        if let Some(retry_after) = self.retry_after {
+            error["retry_after_ms"] = (retry_after.as_millis() as u64).into();
+        }
         let body = Json(json!({ "error": error }));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            return (self.status, [(header::RETRY_AFTER, "1")], body).into_response();
+            let seconds = self
+                .retry_after
+                .unwrap_or_default()
+                .as_millis()
+                .div_ceil(1000);
+            let seconds = seconds.max(1).to_string();
+            return (self.status, [(header::RETRY_AFTER, seconds)], body).into_response();
         }
         (self.status, body).into_response()
     }
@@ -90,17 +104,19 @@ impl From<CommandError> for Failure {
             CommandError::IdReused(_) => (StatusCode::CONFLICT, "IDEMPOTENCY_KEY_REUSED"),
             CommandError::IdExpired { .. } => (StatusCode::BAD_REQUEST, "IDEMPOTENCY_KEY_EXPIRED"),
             CommandError::Conflict(_) => (StatusCode::CONFLICT, "CONFLICT"),
-            CommandError::Overloaded(_) => (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED"),
+            CommandError::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED"),
             CommandError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "SHUTTING_DOWN"),
-            CommandError::Unavailable { .. } | CommandError::Fenced(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE")
-            }
+            CommandError::Unavailable { .. }
+            | CommandError::Fenced(_)
+            | CommandError::NewerBuild { .. } => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
             CommandError::Unknown(_) | CommandError::Deadline | CommandError::NoOwner { .. } => {
                 (StatusCode::GATEWAY_TIMEOUT, "OUTCOME_UNKNOWN")
             }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "FAILED"),
         };
-        Self::new(status, kind, error.to_string())
+        let mut failure = Self::new(status, kind, error.to_string());
+        failure.retry_after = error.retry_after();
+        failure
     }
 }
 
@@ -108,6 +124,7 @@ impl From<QueryError> for Failure {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Behind { behind, .. } => Self::behind(behind, error.to_string()),
+            QueryError::NotReached { behind, .. } => Self::behind(behind, error.to_string()),
             QueryError::ForeignPosition(error) => Self::bad_request(error.to_string()),
             QueryError::Read(error) => error.into(),
             QueryError::Owner(error) => error.into(),
@@ -172,4 +189,29 @@ pub(super) async fn no_such_path(uri: Uri) -> Failure {
 pub(super) async fn no_such_method(method: Method, uri: Uri) -> Failure {
     let message = format!("{} does not take {method}", uri.path());
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, "UNKNOWN_METHOD", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use everfold::engine::slot::Partition;
+
+    use super::*;
+
+    /// Attacks: a client that is refused because too much waits is not told when to come back.
+    #[tokio::test]
+    async fn who_is_refused_hears_when_to_come_back() {
+        let overloaded = CommandError::Overloaded {
+            partition: Partition(3),
+            retry_after: Duration::from_millis(1200),
+        };
+        let response = Failure::from(QueryError::from(overloaded)).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+        let body = axum::body::to_bytes(response.into_body(), 1 << 16).await;
+        let body: Value = serde_json::from_slice(&body.unwrap()).unwrap();
+        assert_eq!(body["error"]["kind"], "OVERLOADED");
+        assert_eq!(body["error"]["retry_after_ms"], 1200);
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.contains("1200 ms"), "{message}");
+    }
 }

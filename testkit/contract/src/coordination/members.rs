@@ -26,6 +26,8 @@ pub(super) async fn a_member_is_listed_with_all_that_it_says(meeting: &Meeting) 
     let held: Vec<Held> = [
         (0, Role::Owner, 0),
         (3, Role::Standby, u64::from(u32::MAX) << 20),
+        (3, Role::Unable, 0),
+        (2, Role::Unable, 0),
     ]
     .map(|(partition, role, number)| Held {
         partition: Partition(partition),

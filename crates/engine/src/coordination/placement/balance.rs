@@ -51,6 +51,42 @@ pub(super) fn move_owners(field: &mut Field<'_>, at_once: usize) {
     }
 }
 
+/// Takes partitions from nodes that cannot serve them, whatever anybody's share: work waits there. To who
+/// is warm, which somebody becomes first.
+pub(super) fn move_from_unable(field: &mut Field<'_>) {
+    for partition in field.partitions() {
+        let Some(from) = field.owners[partition] else {
+            continue;
+        };
+        if field.is_able(partition, from) || !field.is_settled(partition) {
+            continue;
+        }
+        let able = |node: &usize| field.is_able(partition, *node) && field.takes(*node);
+        let stands_by = |node: &usize| field.standbys[partition].contains(node);
+        let room = |node: usize| usize::MAX - field.owned[node];
+        let preference = |node: &usize| {
+            let warm = stands_by(node) && field.is_warm(partition, *node);
+            (warm, stands_by(node), room(*node))
+        };
+        let Some(to) = field.nodes().filter(able).max_by_key(preference) else {
+            continue;
+        };
+        let why = format!("{} cannot read what a later build wrote", field.name(from));
+        if stands_by(&to) && field.is_warm(partition, to) {
+            field.give(partition, to);
+            field.reasons[partition] = Some(Text::from(format!("moved here: {why}")));
+            continue;
+        }
+        field.next[partition] = Some(to);
+        if !stands_by(&to) {
+            field.standbys[partition].push(to);
+            let name = field.name(to);
+            let reason = format!("{MOVES}{name} when it is warm there: {why}");
+            field.reasons[partition] = Some(Text::from(reason));
+        }
+    }
+}
+
 /// The fewest moves after which everybody owns its share, rounded down or up.
 fn needed(field: &Field<'_>) -> Vec<Move> {
     let total = field.owners.len();
@@ -58,14 +94,18 @@ fn needed(field: &Field<'_>) -> Vec<Move> {
     let mut owned = field.owned.clone();
     let mut owners = field.owners.clone();
     let mut moves = Vec::new();
+    // Nodes that nobody can take anything from.
+    let mut stuck = vec![false; field.nodes().len()];
     loop {
         let nodes = || field.nodes();
         let poor = |node: &usize| owned[*node] < shares[*node].0;
-        let over = nodes().filter(|node| owned[*node] > shares[*node].1);
+        let over = nodes().filter(|node| !stuck[*node] && owned[*node] > shares[*node].1);
         let excess = |node: &usize| owned[*node].saturating_sub(shares[*node].0);
         let mut from = over.max_by_key(excess);
         if from.is_none() && nodes().any(|node| poor(&node)) {
-            from = nodes().filter(|node| excess(node) > 0).max_by_key(excess);
+            from = nodes()
+                .filter(|node| !stuck[*node] && excess(node) > 0)
+                .max_by_key(excess);
         }
         let Some(from) = from else {
             return moves;
@@ -75,13 +115,29 @@ fn needed(field: &Field<'_>) -> Vec<Move> {
             true => poor(node),
             false => owned[*node] < shares[*node].1,
         };
-        let receivers: Vec<usize> = nodes().filter(receives).collect();
-        let own = field.partitions().filter(|at| owners[*at] == Some(from));
-        let pairs = own.flat_map(|partition| receivers.iter().map(move |to| (partition, *to)));
+        let movable = |partition: &usize| {
+            owners[*partition] == Some(from)
+                && field.next[*partition].is_none()
+                && field.is_able(*partition, from)
+        };
+        let own: Vec<usize> = field.partitions().filter(movable).collect();
+        let pairs_to = |receives: &dyn Fn(&usize) -> bool| {
+            let pairs = own.iter().flat_map(|partition| {
+                let receivers = nodes().filter(|to| *to != from && receives(to));
+                receivers.map(|to| (*partition, to))
+            });
+            let pairs = pairs.filter(|(partition, to)| field.is_able(*partition, *to));
+            pairs.collect::<Vec<_>>()
+        };
+        let mut pairs = pairs_to(&receives);
+        if pairs.is_empty() && !field.takes(from) {
+            // Who leaves cannot wait until somebody of the poor can read it.
+            pairs = pairs_to(&|to| field.takes(*to));
+        }
         // Where the state is already, or is on its way to, costs least; and a move that has begun
         // is found again by this.
         let is_there = |(partition, to): (usize, usize)| field.standbys[partition].contains(&to);
-        let best = pairs.max_by(|one, other| {
+        let best = pairs.into_iter().max_by(|one, other| {
             let order = is_there(*one).cmp(&is_there(*other));
             order.then_with(|| {
                 let (one, other) = (field.score(one.0, one.1), field.score(other.0, other.1));
@@ -89,7 +145,8 @@ fn needed(field: &Field<'_>) -> Vec<Move> {
             })
         });
         let Some((partition, to)) = best else {
-            return moves;
+            stuck[from] = true;
+            continue;
         };
         owners[partition] = Some(to);
         owned[from] -= 1;

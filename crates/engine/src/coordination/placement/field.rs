@@ -22,6 +22,8 @@ pub(super) struct Field<'a> {
     /// By partition: who is to own it once it is warm there.
     pub(super) next: Vec<Option<usize>>,
     weights: Vec<u64>,
+    /// By partition and node: who can serve it; everybody where nobody can.
+    able: Vec<Vec<bool>>,
     /// By partition and node.
     scores: Vec<Vec<f64>>,
 }
@@ -57,12 +59,21 @@ impl<'a> Field<'a> {
             };
             members.iter().zip(&weights).map(of).collect()
         });
+        let able = (0..places.len()).map(|partition| {
+            let can = |living: &Living| living.can_serve(Partition(partition as u16));
+            let able: Vec<bool> = members.iter().map(can).collect();
+            match able.contains(&true) {
+                true => able,
+                false => vec![true; members.len()],
+            }
+        });
         Self {
             roster,
             settings,
             standbys: standbys.collect(),
             reasons: vec![None; places.len()],
             next: vec![None; places.len()],
+            able: able.collect(),
             scores: scores.collect(),
             owners,
             owned,
@@ -86,6 +97,11 @@ impl<'a> Field<'a> {
 
     pub(super) fn takes(&self, node: usize) -> bool {
         self.weights[node] > 0
+    }
+
+    /// Whether a node can read what is in a partition.
+    pub(super) fn is_able(&self, partition: usize, node: usize) -> bool {
+        self.able[partition][node]
     }
 
     pub(super) fn name(&self, node: usize) -> &Text {
@@ -139,6 +155,7 @@ impl<'a> Field<'a> {
             let named = self.standbys[partition].iter();
             let place = named.take_while(|standby| **standby != node).count();
             let held = self.holds(partition, node)?;
+            self.is_able(partition, node).then_some(())?;
             Some((self.takes(node), held.offset, std::cmp::Reverse(place)))
         };
         let holding = self.nodes().filter(|node| preference(*node).is_some());
@@ -158,7 +175,7 @@ impl<'a> Field<'a> {
         };
         let rank = |node: usize| {
             (
-                self.takes(node),
+                (self.is_able(partition, node), self.takes(node)),
                 has_room(node),
                 self.score(partition, node),
             )

@@ -32,7 +32,8 @@ fn count(field: &Field<'_>, partition: usize) -> usize {
 }
 
 fn may(field: &Field<'_>, partition: usize, node: usize) -> bool {
-    field.takes(node) && field.owners[partition] != Some(node)
+    let is_owner = field.owners[partition] == Some(node);
+    field.takes(node) && field.is_able(partition, node) && !is_owner
 }
 
 /// In another zone than the owner: what ends the one should not end the other.

@@ -14,6 +14,8 @@ use crate::uuid7;
 struct Cluster {
     roster: Roster,
     settings: Placement,
+    /// Who cannot serve what.
+    unable: Vec<(NodeId, usize)>,
     /// How many nodes there ever were.
     joined: u64,
     /// How often the owner of a partition changed while it lived.
@@ -31,6 +33,7 @@ impl Cluster {
                 time: Timestamp(1),
             },
             settings,
+            unable: Vec::new(),
             joined: 0,
             planned: 0,
         }
@@ -86,6 +89,14 @@ impl Cluster {
                     epoch: Epoch(1),
                 });
             }
+            let here = living.member.node;
+            let unable = self.unable.iter().filter(|(node, _)| *node == here);
+            living.held.extend(unable.map(|(_, partition)| Held {
+                partition: Partition(*partition as u16),
+                role: Role::Unable,
+                offset: Offset(0),
+                epoch: Epoch(0),
+            }));
         }
     }
 
@@ -120,7 +131,7 @@ impl Cluster {
             }
         }
         assert!(
-            moved <= self.settings.moves_at_once,
+            moved <= self.settings.moves_at_once || !self.unable.is_empty(),
             "{moved} moves at once"
         );
         self.planned += moved;
@@ -230,6 +241,39 @@ proptest! {
         }
         cluster.rest();
         cluster.check();
+    }
+
+    #[test]
+    fn who_cannot_serve_a_partition_has_nothing_to_do_with_it(
+        nodes in 1..5_usize,
+        drains in any::<bool>(),
+        unable in proptest::collection::vec((0..5_usize, 0..20_usize), 1..60),
+    ) {
+        let mut cluster = Cluster::new(20, Placement::default());
+        let nodes: Vec<NodeId> = (0..nodes).map(|_| cluster.join("", 1)).collect();
+        cluster.rest();
+        cluster.unable = unable
+            .into_iter()
+            .filter_map(|(node, partition)| Some((*nodes.get(node)?, partition)))
+            .collect();
+        cluster.obey();
+        cluster.rest();
+        if drains && nodes.len() > 1 {
+            cluster.roster.members[0].member.weight = 0;
+            cluster.rest();
+        }
+        for (partition, place) in cluster.roster.plan.places.iter().enumerate() {
+            let is_able = |node: &NodeId| !cluster.unable.contains(&(*node, partition));
+            let takes = |node: &NodeId| cluster.roster.living(*node).unwrap().member.weight > 0;
+            if !nodes.iter().any(is_able) {
+                continue;
+            }
+            prop_assert!(is_able(&place.owner.unwrap()), "{place:?}");
+            prop_assert!(place.standbys.iter().all(is_able), "{place:?}");
+            if nodes.iter().any(|node| is_able(node) && takes(node)) {
+                prop_assert!(takes(&place.owner.unwrap()), "{place:?}");
+            }
+        }
     }
 
     #[test]

@@ -95,7 +95,8 @@ impl Job {
                 attempt += 1;
             }
             self.status.retrying.fetch_add(1, Ordering::Relaxed);
-            self.ground.world.sleep(pause).await;
+            let room = failure.retry_after().unwrap_or_default();
+            self.ground.world.sleep(pause.max(room)).await;
             self.status.retrying.fetch_sub(1, Ordering::Relaxed);
             if self.ground.is_stopping() {
                 return Err("the node is closing".into());
@@ -211,7 +212,7 @@ impl Job {
             hops,
             after: (self.record.local.stamp, portable.hybrid),
             source: Some(source),
-            heard: None,
+            ..Envelope::default()
         }
     }
 
