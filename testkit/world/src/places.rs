@@ -12,6 +12,7 @@ pub const PLACES: &[&str] = &[
     "log: stopped after a failed write",
     "node: a beat without an answer",
     "node: a plan was not taken",
+    "node: its clock went off, or came back",
     "node: its lease ran out",
     "node: its name is still taken",
     "node: planned",
