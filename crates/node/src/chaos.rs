@@ -3,7 +3,8 @@
 //! - [`plan`]: what goes wrong, and when; pure
 //! - [`history`]: what clients asked for and were told; pure
 //! - [`check`]: what must hold of a history and of the log; pure
-//! - [`cluster`]: a store and nodes, in [`processes`] and, to be cut off, in a [`net`]work
+//! - [`cluster`]: a store and nodes, in [`processes`] and, to be cut off, in a [`net`]work;
+//!   [`relay`]: a way to the store that can be slow
 //! - [`faults`]: makes a plan come true
 //! - [`workload`]: what clients do; [`clients`]: those who do it; [`recorder`]: who writes it down
 //! - [`report`]: what came of it
@@ -17,6 +18,7 @@ pub mod net;
 pub mod plan;
 pub mod processes;
 pub mod recorder;
+pub mod relay;
 pub mod report;
 pub mod workload;
 

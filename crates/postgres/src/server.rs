@@ -22,7 +22,7 @@ mod error;
 mod installed;
 mod process;
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -147,19 +147,25 @@ impl PrivateServer {
 
     /// The address of one of its databases, password included: not for logs.
     pub fn address(&self, database: &str) -> String {
-        self.address_at(Ipv4Addr::LOCALHOST, database)
+        self.address_through(self.socket(), database)
+    }
+
+    /// Where it listens on this machine.
+    pub fn socket(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     /// The same as it is reached from its network; from this machine only, if it has none.
     pub fn address_in_network(&self, database: &str) -> String {
         let network = self.network.map(|network| network.address);
-        self.address_at(network.unwrap_or(Ipv4Addr::LOCALHOST), database)
+        let host = network.unwrap_or(Ipv4Addr::LOCALHOST);
+        self.address_through((host, self.port).into(), database)
     }
 
-    fn address_at(&self, host: Ipv4Addr, database: &str) -> String {
+    /// The same for somebody who reaches it by way of another place.
+    pub fn address_through(&self, place: SocketAddr, database: &str) -> String {
         let (user, password) = (cluster::SUPERUSER, self.cluster.password());
-        let port = self.port;
-        format!("postgres://{user}:{password}@{host}:{port}/{database}")
+        format!("postgres://{user}:{password}@{place}/{database}")
     }
 
     /// Makes a database; one that exists stays as it is.

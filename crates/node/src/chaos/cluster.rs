@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use super::net::{self, Network};
 use super::plan::{Cut, Fault};
 use super::processes::Process;
+use super::relay::Relay;
 
 /// How long a cluster may take until every partition is served.
 const STARTING: Duration = Duration::from_secs(60);
@@ -51,6 +52,8 @@ pub struct Shape {
     pub application: &'static str,
     /// Whether each has a network of its own.
     pub namespaces: bool,
+    /// Whether the ways to the store can become slow.
+    pub relays: bool,
 }
 
 /// Everything that runs. Dropped from the top: nodes, server, network.
@@ -58,6 +61,8 @@ pub struct Cluster {
     nodes: Vec<Process>,
     addresses: Vec<String>,
     view: View,
+    /// For each node, if there are any.
+    relays: Vec<Relay>,
     server: PrivateServer,
     network: Option<Network>,
     folder: PathBuf,
@@ -103,19 +108,36 @@ impl Cluster {
             nodes: Vec::new(),
             addresses,
             view,
+            relays: Vec::new(),
             server,
             network,
             folder: folder.clone(),
             restarts: 0,
         };
-        let engine = format!("{}{suffix}", cluster.server.address_in_network(DATABASE));
         for node in 0..shape.nodes {
+            let engine = cluster.way_to_the_store(shape.relays, runtime)?;
+            let engine = format!("{engine}{suffix}");
             let command = cluster.command(shape, node, &engine, &identities);
             let words = folder.join(format!("{}.log", name(node)));
             cluster.nodes.push(Process::start(command, words, folder)?);
         }
         cluster.become_whole(STARTING)?;
         Ok(cluster)
+    }
+
+    /// Where the next node finds the store.
+    fn way_to_the_store(&mut self, relayed: bool, runtime: &Handle) -> anyhow::Result<String> {
+        let server = &self.server;
+        if !relayed {
+            return Ok(server.address_in_network(DATABASE));
+        }
+        let at = self.network.as_ref().map(Network::engine);
+        let at = at.unwrap_or(Ipv4Addr::LOCALHOST);
+        let relay = Relay::start(at, server.socket(), runtime);
+        let relay = relay.with_context(|| format!("a relay cannot listen at {at}"))?;
+        let engine = server.address_through(relay.address(), DATABASE);
+        self.relays.push(relay);
+        Ok(engine)
     }
 
     fn command(&self, shape: &Shape, node: usize, engine: &str, identities: &Path) -> Vec<String> {
@@ -223,6 +245,7 @@ impl Cluster {
             Fault::Kill { node } => self.nodes[node].kill(),
             Fault::Freeze { node } => self.nodes[node].freeze(),
             Fault::Partition { node, from } => self.cut(node, from, Network::cut)?,
+            Fault::Slow { node, late } => self.hold_back(node, late)?,
             Fault::RestartEngine => self.server.kill(),
         }
         Ok(())
@@ -240,8 +263,16 @@ impl Cluster {
                 Ok(())
             }
             Fault::Partition { node, from } => self.cut(node, from, Network::heal),
+            Fault::Slow { node, .. } => self.hold_back(node, Duration::ZERO),
             Fault::RestartEngine => Ok(self.server.restart()?),
         }
+    }
+
+    fn hold_back(&self, node: usize, late: Duration) -> anyhow::Result<()> {
+        let relay = self.relays.get(node);
+        let relay = relay.context("there is no relay that could be slow")?;
+        relay.hold_back(late);
+        Ok(())
     }
 
     fn cut(

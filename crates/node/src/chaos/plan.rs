@@ -17,16 +17,19 @@ pub enum FaultKind {
     Freeze,
     /// The network of a node is cut.
     Partition,
+    /// What a node says to the store comes there later than its lease lasts.
+    Slow,
     /// The store is killed, and started again.
     RestartEngine,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Kill,
         Self::Freeze,
         Self::Partition,
+        Self::Slow,
         Self::RestartEngine,
     ];
 
@@ -36,6 +39,7 @@ impl FaultKind {
             Self::Kill => "kill",
             Self::Freeze => "freeze",
             Self::Partition => "partition",
+            Self::Slow => "slow",
             Self::RestartEngine => "restart-engine",
         }
     }
@@ -49,7 +53,7 @@ impl fmt::Display for FaultKind {
 
 /// A name that is no fault's.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{0:?} is no fault; there are kill, freeze, partition and restart-engine")]
+#[error("{0:?} is no fault; there are kill, freeze, partition, slow and restart-engine")]
 pub struct BadFault(String);
 
 impl FromStr for FaultKind {
@@ -95,6 +99,14 @@ pub enum Fault {
         /// From whom.
         from: Cut,
     },
+    /// What the node says to the store comes late until the end.
+    Slow {
+        /// Which node, from 0.
+        node: usize,
+        /// So late.
+        #[serde(rename = "late_ms", serialize_with = "millis")]
+        late: Duration,
+    },
     /// The store is killed, and started again at the end.
     RestartEngine,
 }
@@ -106,6 +118,7 @@ impl Fault {
             Self::Kill { .. } => FaultKind::Kill,
             Self::Freeze { .. } => FaultKind::Freeze,
             Self::Partition { .. } => FaultKind::Partition,
+            Self::Slow { .. } => FaultKind::Slow,
             Self::RestartEngine => FaultKind::RestartEngine,
         }
     }
@@ -113,9 +126,10 @@ impl Fault {
     /// Whom it hits; nobody if it is the store.
     pub fn node(self) -> Option<usize> {
         match self {
-            Self::Kill { node } | Self::Freeze { node } | Self::Partition { node, .. } => {
-                Some(node)
-            }
+            Self::Kill { node }
+            | Self::Freeze { node }
+            | Self::Partition { node, .. }
+            | Self::Slow { node, .. } => Some(node),
             Self::RestartEngine => None,
         }
     }
@@ -189,7 +203,7 @@ pub fn draw(seed: u64, terms: &Terms<'_>) -> Vec<Planned> {
         {
             at = down.end() + Duration::from_millis(BETWEEN.0);
         }
-        let mut fault = fault(&mut random, kind, terms.nodes, before.map(|it| it.fault));
+        let mut fault = fault(&mut random, kind, terms, before.map(|it| it.fault));
         let mut lasting = lasting(&mut random, kind, terms.lease);
         let is_first = plan.iter().all(|it| it.fault.kind() != kind);
         if let (Fault::Partition { from, .. }, true) = (&mut fault, is_first) {
@@ -220,7 +234,8 @@ fn between(length: Duration) -> u64 {
     (length.as_millis() as u64 / 10).min(BETWEEN.1 - BETWEEN.0)
 }
 
-fn fault(random: &mut Random, kind: FaultKind, nodes: usize, beside: Option<Fault>) -> Fault {
+fn fault(random: &mut Random, kind: FaultKind, terms: &Terms<'_>, beside: Option<Fault>) -> Fault {
+    let nodes = terms.nodes;
     let mut node = random.index(nodes);
     if beside.and_then(Fault::node) == Some(node) {
         node = (node + 1) % nodes.max(1);
@@ -232,17 +247,22 @@ fn fault(random: &mut Random, kind: FaultKind, nodes: usize, beside: Option<Faul
             let from = *random.pick(&[Cut::Peers, Cut::Engine, Cut::Everybody]);
             Fault::Partition { node, from }
         }
+        FaultKind::Slow => {
+            let late = terms.lease.mul_f64(1.1 + random.below(30) as f64 / 100.0);
+            Fault::Slow { node, late }
+        }
         FaultKind::RestartEngine => Fault::RestartEngine,
     }
 }
 
-/// A frozen node sleeps longer than its lease. A cut is sometimes shorter.
+/// A frozen node sleeps longer than its lease, and a slow one outlives it. A cut is sometimes shorter.
 fn lasting(random: &mut Random, kind: FaultKind, lease: Duration) -> Duration {
     let lease = lease.as_millis() as u64;
     let (least, more) = match kind {
         FaultKind::Kill => (100, 3 * lease / 2),
         FaultKind::Freeze => (lease + lease / 4, lease),
         FaultKind::Partition => (lease / 2, 5 * lease / 2),
+        FaultKind::Slow => (2 * lease, lease),
         FaultKind::RestartEngine => (0, 1_000),
     };
     Duration::from_millis(least + random.below(more + 1))
@@ -306,6 +326,18 @@ mod tests {
             for planned in draw(seed, &terms(60, 3)) {
                 if planned.fault.kind() == FaultKind::Freeze {
                     assert!(planned.lasting > LEASE);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_slow_comes_after_the_lease_but_before_clients_give_up() {
+        for seed in 0..100 {
+            for planned in draw(seed, &terms(60, 3)) {
+                if let Fault::Slow { late, .. } = planned.fault {
+                    assert!(late > LEASE && late < Duration::from_secs(3));
+                    assert!(planned.lasting > late);
                 }
             }
         }

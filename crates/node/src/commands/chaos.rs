@@ -23,7 +23,7 @@ use crate::output::{self, say};
 /// Starts a store and some nodes on this machine, lets things go wrong while clients ask, and checks
 /// what must hold.
 ///
-/// Processes are killed and stopped, networks are cut, the store crashes, all at moments that the seed
+/// Processes are killed and stopped, networks are cut or slow, the store crashes, all at moments that the seed
 /// decides. How it ends depends on this machine's time too, so the same seed need not end the same.
 /// What clients asked for and were told can be kept in a file, in the form that Jepsen's checkers read.
 #[derive(clap::Args)]
@@ -40,8 +40,8 @@ pub struct Arguments {
     /// What clients do
     #[arg(long, value_enum, default_value = "register")]
     workload: Named,
-    /// What may go wrong: kill, freeze, partition, restart-engine, or none
-    #[arg(long, value_parser = faults, default_value = "kill,freeze,partition,restart-engine")]
+    /// What may go wrong: kill, freeze, partition, slow, restart-engine, or none
+    #[arg(long, value_parser = faults, default_value = "kill,freeze,partition,slow,restart-engine")]
     faults: Faults,
     /// What everything is drawn from
     #[arg(long, default_value_t = 0)]
@@ -189,6 +189,7 @@ async fn live(arguments: &Arguments, folder: &Path, namespaces: bool) -> anyhow:
             partitions: arguments.partitions,
             application,
             namespaces,
+            relays: arguments.faults.0.contains(&FaultKind::Slow),
         },
         length,
         plan: plan::draw(arguments.seed, &terms),

@@ -65,6 +65,23 @@ fn registers_stay_linearizable_while_nodes_are_killed_and_frozen() {
     assert_eq!(found[0].kind, ViolationKind::NotLinearizable);
 }
 
+/// Attacks fencing: for seconds a node takes itself for the owner of what others own, its clients ask
+/// it, and nobody but the store can tell it.
+#[test]
+fn registers_stay_linearizable_while_the_way_to_the_store_is_slower_than_the_lease() {
+    let place = Place::new();
+    let asked = "--nodes 2 --seconds 14 --faults slow --seed 4 --clients 8";
+    let asked: Vec<&str> = asked.split(' ').collect();
+    let output = live(&place, &asked);
+    let report = report(&output);
+    assert_eq!(report["violations"], json!([]));
+    assert!(output.status.success());
+    assert!(
+        report["faults_by_kind"]["slow"].as_u64() > Some(0),
+        "{report}"
+    );
+}
+
 #[test]
 fn what_cannot_be_done_is_refused_before_anything_starts() {
     let place = Place::new();
