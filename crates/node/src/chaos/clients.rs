@@ -15,8 +15,11 @@ use super::history::Kind;
 use super::recorder::Recorder;
 use super::workload::{Answer, Request, Workload};
 
-/// An answer that takes longer does not come any more.
+/// An answer that takes longer does not come any more, for a client that asks owners.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// The same for one that goes through a node: it asks again while that node may still take itself for
+/// an owner.
+const SOONER: Duration = Duration::from_secs(3);
 /// After something that was not done.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -54,9 +57,10 @@ impl<W: Workload> Clients<W> {
         for number in 0..terms.clients {
             let road = Arc::new(Peers::new(identity));
             let (application, world) = (workload.application(), world.clone());
-            let at = (number / 2) as usize % nodes.len().max(1);
+            let number = number as usize;
+            let at = number / 2 % nodes.len().max(1);
             let client = match nodes.get(at) {
-                Some(node) if number % 2 == 1 => {
+                Some(node) if goes_through(number) => {
                     Client::through(application, node, road, world).await?
                 }
                 _ => Client::connect(application, nodes, road, world).await?,
@@ -84,8 +88,14 @@ impl<W: Workload> Clients<W> {
             let (workload, recorder) = (self.workload.clone(), recorder.clone());
             let session = workload.session(number as u64, random.fork());
             let (turns, stop) = (turns.clone(), stop.clone());
+            let deadline = if goes_through(number) {
+                SOONER
+            } else {
+                DEADLINE
+            };
             asking.spawn(async move {
-                ask(&*workload, &client, session, &recorder, &turns, stop).await;
+                let asked = (&client, deadline);
+                ask(&*workload, asked, session, &recorder, &turns, stop).await;
             });
         }
         while asking.join_next().await.is_some() {}
@@ -94,7 +104,7 @@ impl<W: Workload> Clients<W> {
 
 async fn ask<W: Workload>(
     workload: &W,
-    client: &Client,
+    (client, deadline): (&Client, Duration),
     mut session: W::Session,
     recorder: &Recorder,
     turns: &Turns,
@@ -108,7 +118,7 @@ async fn ask<W: Workload>(
         }
         let request = workload.draw(&mut session);
         recorder.invoke(process, &request);
-        let asked = timeout(DEADLINE, workload.perform(client, &request)).await;
+        let asked = timeout(deadline, workload.perform(client, &request)).await;
         let answer = asked.unwrap_or_else(|_| too_late(&request));
         recorder.answered(process, &request, &answer);
         workload.learn(&mut session, &request, &answer);
@@ -118,6 +128,11 @@ async fn ask<W: Workload>(
             Kind::Fail | Kind::Invoke => tokio::time::sleep(PAUSE).await,
         }
     }
+}
+
+/// Every other client.
+fn goes_through(number: usize) -> bool {
+    number % 2 == 1
 }
 
 fn too_late(request: &Request) -> Answer {

@@ -70,7 +70,7 @@ fn registers_stay_linearizable_while_nodes_are_killed_and_frozen() {
 #[test]
 fn registers_stay_linearizable_while_the_way_to_the_store_is_slower_than_the_lease() {
     let place = Place::new();
-    let asked = "--nodes 2 --seconds 14 --faults slow --seed 4 --clients 8";
+    let asked = "--nodes 2 --seconds 14 --faults slow --seed 2 --clients 20";
     let asked: Vec<&str> = asked.split(' ').collect();
     let output = live(&place, &asked);
     let report = report(&output);
