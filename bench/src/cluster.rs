@@ -97,20 +97,24 @@ async fn measured(
 }
 
 async fn all(args: &Args, place: &Place, nodes: &Nodes, time: Duration) -> anyhow::Result<Report> {
-    let one = Arc::new(Alone(nodes.alone.clone()));
+    let one = Arc::new(Alone(nodes.alone().clone()));
+    let outside = Arc::new(Aware(nodes.client_of_one().await?));
     let aware = Arc::new(Aware(nodes.client().await?));
     let forwarded = Arc::new(Forwarded::through(nodes.all()));
     let mut runs = Vec::new();
     for clients in &args.clients {
-        let (mut alone, mut direct, mut hopping) = Default::default();
+        let mut sides = <[Side; 4]>::default();
         for turn in 0..REPETITIONS {
             let seed = mix((*clients as u64) << 8 | u64::from(turn));
             // Whoever comes later finds what the others have left to do: not always the same.
-            for side in 0..3 {
-                match (side + turn) % 3 {
-                    0 => side_of(&mut alone, &one, *clients, time, seed).await?,
-                    1 => side_of(&mut direct, &aware, *clients, time, seed).await?,
-                    _ => side_of(&mut hopping, &forwarded, *clients, time, seed).await?,
+            for place in 0..4 {
+                let place = (place + turn as usize) % 4;
+                let side = &mut sides[place];
+                match place {
+                    0 => side_of(side, &one, *clients, time, seed).await?,
+                    1 => side_of(side, &outside, *clients, time, seed).await?,
+                    2 => side_of(side, &aware, *clients, time, seed).await?,
+                    _ => side_of(side, &forwarded, *clients, time, seed).await?,
                 }
             }
             say(format_args!(
@@ -118,7 +122,7 @@ async fn all(args: &Args, place: &Place, nodes: &Nodes, time: Duration) -> anyho
                 turn + 1
             ));
         }
-        runs.push(Run::of(*clients, &alone, &direct, &hopping));
+        runs.push(Run::of(*clients, &sides));
     }
     let hop = hop(nodes).await?;
     let moves = moves::measure(nodes, args.rounds).await?;
@@ -134,7 +138,7 @@ async fn all(args: &Args, place: &Place, nodes: &Nodes, time: Duration) -> anyho
         hop,
         moves,
         overload,
-        durability: nodes.alone.engine().durability(),
+        durability: nodes.alone().engine().durability(),
         machine: place.machine()?,
     })
 }

@@ -15,7 +15,7 @@ use crate::output::say;
 /// is how long the move kept it waiting, if its partition has moved.
 pub(super) async fn measure(nodes: &Nodes, rounds: usize) -> anyhow::Result<Moves> {
     let outside = nodes.client().await?;
-    let layout = nodes.alone.engine().identity().layout;
+    let layout = nodes.alone().engine().identity().layout;
     let orders: Vec<String> = layout
         .all()
         .filter_map(|partition| {
@@ -23,7 +23,8 @@ pub(super) async fn measure(nodes: &Nodes, rounds: usize) -> anyhow::Result<Move
             names.find(|order| layout.partition(order) == partition)
         })
         .collect();
-    let (mut pauses, mut calm, mut failed) = (Vec::new(), Vec::new(), 0);
+    let (mut leaving, mut joining, mut calm) = (Vec::new(), Vec::new(), Vec::new());
+    let mut failed = 0;
     for round in 0..rounds {
         let (longest, errors) = watched(&outside, &orders, async {
             nodes.world_sleep(Duration::from_secs(2)).await;
@@ -34,7 +35,7 @@ pub(super) async fn measure(nodes: &Nodes, rounds: usize) -> anyhow::Result<Move
         failed += errors;
         let before = nodes.owners();
         let (longest, errors) = watched(&outside, &orders, nodes.retire("node-3")).await?;
-        pauses.extend(moved(&before, &nodes.owners(), &longest));
+        leaving.extend(moved(&before, &nodes.owners(), &longest));
         failed += errors;
         let before = nodes.owners();
         let join = async {
@@ -42,11 +43,11 @@ pub(super) async fn measure(nodes: &Nodes, rounds: usize) -> anyhow::Result<Move
             nodes.balanced(3).await
         };
         let (longest, errors) = watched(&outside, &orders, join).await?;
-        pauses.extend(moved(&before, &nodes.owners(), &longest));
+        joining.extend(moved(&before, &nodes.owners(), &longest));
         failed += errors;
         say(format_args!("moves: round {} of {rounds}", round + 1));
     }
-    Ok(Moves::of(pauses, calm, failed))
+    Ok(Moves::of(leaving, joining, calm, failed))
 }
 
 /// The waits of the partitions that have another owner now.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use everfold::cluster::{Authority, Client, Clustered, Identity, Kind, Peers, Settings};
-use everfold::engine::coordination::Role;
+use everfold::engine::coordination::{Role, Roster};
 use everfold::engine::world::System;
 use everfold::engine::{Engine, World};
 use everfold::{Node, NodeOptions};
@@ -22,8 +22,8 @@ pub(super) struct Outside {
 }
 
 pub(super) struct Nodes {
-    /// A node alone with a log of its own.
-    pub(super) alone: Arc<Node>,
+    /// A cluster of one, with a log of its own.
+    lone: Clustered,
     many: Mutex<Vec<Arc<Clustered>>>,
     address: String,
     folder: std::path::PathBuf,
@@ -34,7 +34,7 @@ impl Nodes {
     pub(super) async fn start(site: &Site, folder: &Path) -> anyhow::Result<Self> {
         let world: Arc<dyn World> = System::current();
         let authority = Authority::create(folder, "bench")?;
-        for name in ["node-1", "node-2", "node-3", "client"] {
+        for name in ["lone", "node-1", "node-2", "node-3", "client"] {
             let kind = match name {
                 "client" => Kind::Client,
                 _ => Kind::Node,
@@ -43,12 +43,8 @@ impl Nodes {
                 .issue(name, &[], kind)?
                 .write(&folder.join(name))?;
         }
-        let alone =
-            Postgres::open(&site.other_address(), world.clone(), Options::default()).await?;
-        let options = NodeOptions::default();
-        let alone = orders().open_on(alone, world.clone(), options).await?;
         let nodes = Self {
-            alone: Arc::new(alone),
+            lone: member("lone", &site.other_address(), folder, &world).await?,
             many: Mutex::default(),
             address: site.address().to_owned(),
             folder: folder.to_owned(),
@@ -63,15 +59,14 @@ impl Nodes {
 
     /// Starts a node.
     pub(super) async fn join(&self, name: &str) -> anyhow::Result<()> {
-        let identity = Identity::from_folder(&self.folder.join(name))?;
-        let cluster = identity.cluster().clone();
-        let settings = Settings::new(name, cluster, ([127, 0, 0, 1], 0).into());
-        let engine = Postgres::open(&self.address, self.world.clone(), Options::default()).await?;
-        let ground: (Arc<dyn Engine>, _) = (engine, self.world.clone());
-        let options = NodeOptions::default();
-        let joined = Clustered::join(orders(), ground, options, settings, &identity).await?;
+        let joined = member(name, &self.address, &self.folder, &self.world).await?;
         self.many().push(Arc::new(joined));
         Ok(())
+    }
+
+    /// The cluster of one, asked within its process.
+    pub(super) fn alone(&self) -> &Arc<Node> {
+        self.lone.node()
     }
 
     fn many(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Clustered>>> {
@@ -106,7 +101,7 @@ impl Nodes {
 
     /// Waits until so many nodes own about as much each, and are the owners of all.
     pub(super) async fn balanced(&self, nodes: usize) -> anyhow::Result<()> {
-        let partitions = usize::from(self.alone.engine().identity().layout.partitions);
+        let partitions = usize::from(self.alone().engine().identity().layout.partitions);
         for _ in 0..6000 {
             let owned = |node: &Arc<Node>| {
                 let held = node.held();
@@ -125,8 +120,17 @@ impl Nodes {
     }
 
     pub(super) async fn client(&self) -> anyhow::Result<Arc<Outside>> {
-        let identity = Identity::from_folder(&self.folder.join("client"))?;
         let roster = self.many()[0].roster();
+        self.client_of(&roster).await
+    }
+
+    /// A client of the cluster of one.
+    pub(super) async fn client_of_one(&self) -> anyhow::Result<Arc<Outside>> {
+        self.client_of(&self.lone.roster()).await
+    }
+
+    async fn client_of(&self, roster: &Roster) -> anyhow::Result<Arc<Outside>> {
+        let identity = Identity::from_folder(&self.folder.join("client"))?;
         let addresses: Vec<String> = roster
             .members
             .iter()
@@ -171,8 +175,23 @@ impl Nodes {
                 member.close().await;
             }
         }
-        self.alone.close().await;
+        self.lone.close().await;
     }
+}
+
+async fn member(
+    name: &str,
+    address: &str,
+    folder: &Path,
+    world: &Arc<dyn World>,
+) -> anyhow::Result<Clustered> {
+    let identity = Identity::from_folder(&folder.join(name))?;
+    let cluster = identity.cluster().clone();
+    let settings = Settings::new(name, cluster, ([127, 0, 0, 1], 0).into());
+    let engine = Postgres::open(address, world.clone(), Options::default()).await?;
+    let ground: (Arc<dyn Engine>, _) = (engine, world.clone());
+    let options = NodeOptions::default();
+    Ok(Clustered::join(orders(), ground, options, settings, &identity).await?)
 }
 
 /// Whether a node owns what belongs to an id.

@@ -32,25 +32,33 @@ pub struct Run {
     pub clients: usize,
     /// One node without others, asked in its process.
     pub one_node_per_second: f64,
+    /// The same node as a cluster of its own, asked by a client outside, as the three are.
+    pub outside_per_second: f64,
     /// Three nodes, each command sent to its owner by a client outside.
     pub aware_per_second: f64,
     /// Three nodes, each command given to a node that does not own it.
     pub forwarded_per_second: f64,
-    /// The second as a share of the first.
+    /// Three nodes asked by a client outside, as a share of one node asked so.
+    pub aware_to_outside_ratio: f64,
+    /// Three nodes asked by a client outside, as a share of one asked in its process.
     pub aware_ratio: f64,
-    /// The third as a share of the first.
+    /// All forwarded, as a share of one node asked in its process.
     pub forwarded_ratio: f64,
     /// Half were answered within this.
     pub one_node_p50_us: f64,
-    /// The same for the second.
+    /// The same from outside.
+    pub outside_p50_us: f64,
+    /// The same for the owners of three.
     pub aware_p50_us: f64,
-    /// And the third.
+    /// And all forwarded.
     pub forwarded_p50_us: f64,
     /// Processor time per command of the whole process, clients and all nodes.
     pub one_node_cpu_us: f64,
-    /// The same for the second.
+    /// The same from outside.
+    pub outside_cpu_us: f64,
+    /// The same for the owners of three.
     pub aware_cpu_us: f64,
-    /// And the third.
+    /// And all forwarded.
     pub forwarded_cpu_us: f64,
 }
 
@@ -78,6 +86,10 @@ pub struct Moves {
     pub p99_ms: f64,
     /// The longest.
     pub longest_ms: f64,
+    /// The same as `p99_ms` of moves from a node that drains, ends and leaves.
+    pub leaving_p99_ms: f64,
+    /// And of moves to a node that has just joined.
+    pub joining_p99_ms: f64,
     /// The longest wait of a client in two seconds without moves, at p99.
     pub calm_p99_ms: f64,
 }
@@ -123,20 +135,25 @@ pub struct Arrivals {
 }
 
 impl Run {
-    pub(super) fn of(clients: usize, one: &Side, aware: &Side, forwarded: &Side) -> Self {
+    pub(super) fn of(clients: usize, sides: &[Side; 4]) -> Self {
+        let [one, outside, aware, forwarded] = sides;
         let rate = |side: &Side| side.median(|found| found.per_second);
         let p50 = |side: &Side| tenths(side.median(|found| found.p50_us));
         Self {
             clients,
             one_node_per_second: rate(one).round(),
+            outside_per_second: rate(outside).round(),
             aware_per_second: rate(aware).round(),
             forwarded_per_second: rate(forwarded).round(),
+            aware_to_outside_ratio: thousandths(rate(aware) / rate(outside)),
             aware_ratio: thousandths(rate(aware) / rate(one)),
             forwarded_ratio: thousandths(rate(forwarded) / rate(one)),
             one_node_p50_us: p50(one),
+            outside_p50_us: p50(outside),
             aware_p50_us: p50(aware),
             forwarded_p50_us: p50(forwarded),
             one_node_cpu_us: tenths(one.cpu_us()),
+            outside_cpu_us: tenths(outside.cpu_us()),
             aware_cpu_us: tenths(aware.cpu_us()),
             forwarded_cpu_us: tenths(forwarded.cpu_us()),
         }
@@ -144,9 +161,16 @@ impl Run {
 }
 
 impl Moves {
-    pub(super) fn of(mut pauses: Vec<Duration>, mut calm: Vec<Duration>, failed: u64) -> Self {
-        pauses.sort();
-        calm.sort();
+    pub(super) fn of(
+        mut leaving: Vec<Duration>,
+        mut joining: Vec<Duration>,
+        mut calm: Vec<Duration>,
+        failed: u64,
+    ) -> Self {
+        let mut pauses = [&leaving[..], &joining[..]].concat();
+        for times in [&mut pauses, &mut leaving, &mut joining, &mut calm] {
+            times.sort();
+        }
         let at = |times: &[Duration], share: f64| {
             let place = (times.len() as f64 * share).ceil() as usize;
             let time = times.get(place.clamp(1, times.len().max(1)) - 1);
@@ -158,6 +182,8 @@ impl Moves {
             p50_ms: at(&pauses, 0.5),
             p99_ms: at(&pauses, 0.99),
             longest_ms: at(&pauses, 1.0),
+            leaving_p99_ms: at(&leaving, 0.99),
+            joining_p99_ms: at(&joining, 0.99),
             calm_p99_ms: at(&calm, 0.99),
         }
     }
@@ -168,19 +194,22 @@ impl Report {
         let mut text = String::new();
         let _ = writeln!(
             text,
-            "clients   one node/s   three, aware/s   ratio   all forwarded/s   ratio   p50 us"
+            "clients   one node/s   from outside/s   three, aware/s   to outside   to one   all forwarded/s   to one   p50 us"
         );
         for run in &self.runs {
             let _ = writeln!(
                 text,
-                "{:>7} {:>12} {:>16} {:>7} {:>17} {:>7}   {} / {} / {}",
+                "{:>7} {:>12} {:>16} {:>16} {:>12} {:>8} {:>17} {:>8}   {} / {} / {} / {}",
                 run.clients,
                 run.one_node_per_second,
+                run.outside_per_second,
                 run.aware_per_second,
+                run.aware_to_outside_ratio,
                 run.aware_ratio,
                 run.forwarded_per_second,
                 run.forwarded_ratio,
                 run.one_node_p50_us,
+                run.outside_p50_us,
                 run.aware_p50_us,
                 run.forwarded_p50_us
             );
@@ -193,10 +222,12 @@ impl Report {
         );
         let _ = writeln!(
             text,
-            "{} moves: pause p50 {} ms, p99 {} ms, longest {} ms (without moves p99 {} ms); {} commands failed",
+            "{} moves: pause p50 {} ms, p99 {} ms (leaving {}, joining {}), longest {} ms (without moves p99 {} ms); {} commands failed",
             moves.moved,
             moves.p50_ms,
             moves.p99_ms,
+            moves.leaving_p99_ms,
+            moves.joining_p99_ms,
             moves.longest_ms,
             moves.calm_p99_ms,
             moves.failed

@@ -10,12 +10,12 @@ use everfold_engine::{Bytes, Layout, Position, Text, Uuid, World};
 use everfold_runtime::{Application, Membership, PeerError, Peers};
 use tokio::sync::watch;
 
-use crate::membership::{ClusterError, Map, Message, Road, decode_map, to_peer_error};
+use crate::membership::{ClusterError, HELD, Map, Message, Road, decode_map, to_peer_error};
 
-/// How often it asks where everything is. A node that is asked for what it does not own passes it
-/// on, so an old map costs a hop and no more.
-const ASK_EVERY: Duration = Duration::from_millis(250);
-const ASKING: Duration = Duration::from_secs(1);
+/// How long a node may take to say where everything is, besides what it may hold the question back for.
+const ASKING: Duration = Duration::from_millis(500);
+/// Before it asks again after an answer that came at once and said nothing new, or none.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Sends commands to the nodes that own their entities, and knows by itself who that is.
 pub struct Client {
@@ -83,7 +83,7 @@ impl Client {
                 places: Vec::new(),
             })),
         });
-        let map = places.ask().await.map_err(ClusterError::NobodyAnswers)?;
+        let (answers, map) = (places.ask(None, None).await).map_err(ClusterError::NobodyAnswers)?;
         let start = map.start.parse::<Position>();
         let start = start.map_err(|error| ClusterError::NobodyAnswers(error.to_string()))?;
         let layout = Layout {
@@ -97,7 +97,7 @@ impl Client {
         } else {
             places.take(&map);
             let (asking, world_of) = (places.clone(), world.clone());
-            let task = async move { asking.keep_asking(world_of, stopped).await };
+            let task = async move { asking.keep_asking(world_of, answers, stopped).await };
             world.spawn("ask where everything is", Box::pin(task));
         }
         let membership = Membership {
@@ -119,17 +119,26 @@ impl Places {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first map that comes, or why none does.
-    async fn ask(&self) -> Result<Map, String> {
+    /// The first map that comes and from where, or why none does. `first` is asked before others.
+    async fn ask(
+        &self,
+        first: Option<&String>,
+        plan: Option<u64>,
+    ) -> Result<(String, Map), String> {
         let mut known: Vec<String> = self.addresses().values().cloned().collect();
         known.sort();
         known.extend(self.named.iter().cloned());
+        if let Some(first) = first {
+            known.retain(|address| address != first);
+            known.insert(0, first.clone());
+        }
         let mut reason = "no node was named".to_owned();
         for address in known {
-            let message = Message::WhereIsWhat.encode();
-            match self.road.call(&address, message, ASKING).await {
+            let message = Message::WhereIsWhat(plan).encode();
+            let patience = plan.map_or(ASKING, |_| HELD + ASKING);
+            match self.road.call(&address, message, patience).await {
                 Ok(answer) => match decode_map(&answer) {
-                    Some(map) => return Ok(map),
+                    Some(map) => return Ok((address, map)),
                     None => reason = format!("{address} gives an answer that cannot be read"),
                 },
                 Err(error) => reason = format!("{address}: {error}"),
@@ -138,15 +147,35 @@ impl Places {
         Err(reason)
     }
 
-    async fn keep_asking(&self, world: Arc<dyn World>, mut stop: watch::Receiver<bool>) {
+    /// Hears of every new plan as soon as the node does that answers: a node that is asked for what it
+    /// does not own passes it on, but one that has left does not.
+    async fn keep_asking(
+        &self,
+        world: Arc<dyn World>,
+        mut answers: String,
+        mut stop: watch::Receiver<bool>,
+    ) {
         loop {
-            tokio::select! { biased;
+            let known = self.plan.borrow().number;
+            let begun = world.elapsed();
+            let asked = self.ask(Some(&answers), Some(known));
+            let heard = tokio::select! { biased;
                 // The client is gone with its sender.
                 _ = stop.changed() => return,
-                () = world.sleep(ASK_EVERY) => {}
-            }
-            if let Ok(map) = self.ask().await {
+                heard = asked => heard,
+            };
+            let mut is_new = false;
+            if let Ok((address, map)) = heard {
+                is_new = map.plan != known;
                 self.take(&map);
+                answers = address;
+            }
+            if is_new || world.elapsed() - begun >= HELD {
+                continue;
+            }
+            tokio::select! { biased;
+                _ = stop.changed() => return,
+                () = world.sleep(PAUSE) => {}
             }
         }
     }

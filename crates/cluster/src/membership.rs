@@ -27,7 +27,7 @@ use crate::transport::{self, Peers};
 
 pub use alone::Alone;
 pub use error::ClusterError;
-pub(crate) use messages::{Map, MapNode, Message, decode_map};
+pub(crate) use messages::{HELD, Map, MapNode, Message, decode_map};
 pub use road::Road;
 pub(crate) use road::to_peer_error;
 pub use settings::Settings;

@@ -6,7 +6,7 @@ use everfold_engine::Bytes;
 use everfold_engine::engine::BoxFuture;
 use everfold_runtime::Node;
 
-use super::{Map, MapNode, Message, Shared};
+use super::{HELD, Map, MapNode, Message, Shared};
 use crate::authority::{Kind, PeerName};
 use crate::transport::Answers;
 
@@ -48,10 +48,12 @@ impl Shared {
                 }
                 Box::pin(async { Bytes::new() })
             }
-            Some(Message::WhereIsWhat) => {
-                let map = self.map().encode();
-                Box::pin(async move { map })
-            }
+            Some(Message::WhereIsWhat(known)) => Box::pin(async move {
+                if let Some(known) = known {
+                    self.plan_after(known).await;
+                }
+                self.map().encode()
+            }),
             None => Box::pin(async { Bytes::new() }),
         }
     }
@@ -61,6 +63,15 @@ impl Shared {
         let mut node = self.node.subscribe();
         let opened = node.wait_for(Option::is_some).await.ok()?;
         opened.as_ref().and_then(Weak::upgrade)
+    }
+
+    /// Waits for a plan with a higher number, but not for long.
+    async fn plan_after(&self, known: u64) {
+        let mut plan = self.plan.subscribe();
+        tokio::select! { biased;
+            _ = plan.wait_for(|plan| plan.number > known) => {}
+            () = self.world.sleep(HELD) => {}
+        }
     }
 
     fn map(&self) -> Map {

@@ -1,7 +1,12 @@
 //! What members and clients say to each other, beside the work itself. New tags come last.
 
+use std::time::Duration;
+
 use everfold_engine::Bytes;
 use serde::{Deserialize, Serialize};
+
+/// How long a node holds the question where everything is back while nothing has changed.
+pub(crate) const HELD: Duration = Duration::from_millis(500);
 
 /// A message; its first byte says which.
 pub(crate) enum Message {
@@ -11,17 +16,23 @@ pub(crate) enum Message {
     WhoIsThere,
     /// The plan has changed; answered with nothing.
     Planned,
-    /// Answered with a [`Map`].
-    WhereIsWhat,
+    /// Answered with a [`Map`]: with a plan after the one of this number as soon as there is one, and
+    /// with what there is after [`HELD`]. Without a number at once.
+    WhereIsWhat(Option<u64>),
 }
 
 impl Message {
     pub(crate) fn encode(&self) -> Bytes {
+        let number;
         let (tag, body): (u8, &[u8]) = match self {
             Self::Work(body) => (0, body),
             Self::WhoIsThere => (1, &[]),
             Self::Planned => (2, &[]),
-            Self::WhereIsWhat => (3, &[]),
+            Self::WhereIsWhat(None) => (3, &[]),
+            Self::WhereIsWhat(Some(known)) => {
+                number = known.to_le_bytes();
+                (3, &number)
+            }
         };
         let mut bytes = Vec::with_capacity(1 + body.len());
         bytes.push(tag);
@@ -38,7 +49,10 @@ impl Message {
             0 => Some(Self::Work(bytes)),
             1 => Some(Self::WhoIsThere),
             2 => Some(Self::Planned),
-            3 => Some(Self::WhereIsWhat),
+            3 => {
+                let known = bytes.first_chunk::<8>();
+                Some(Self::WhereIsWhat(known.map(|it| u64::from_le_bytes(*it))))
+            }
             _ => None,
         }
     }
